@@ -1,0 +1,53 @@
+# Two commands do all the set-up: `make run` and `make test`. The rest is for those who change things.
+# Needs only Python >= 3.11, make and the package index. Another interpreter: make run PYTHON=python3.12
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+NOTEBOOKS = $(sort $(wildcard notebooks/*.ipynb) $(wildcard notebooks/solutions/*.ipynb))
+# One thread: the arrays are tiny, and two contended threads are far slower than one.
+export OMP_NUM_THREADS ?= 1
+export MKL_NUM_THREADS ?= 1
+export OPENBLAS_NUM_THREADS ?= 1
+export MPLBACKEND ?= agg
+
+.PHONY: run test lint lab notebooks figures docs clean help
+
+run: $(READY)  ## prove every identity, show the agreement matrix, draw the README's figures
+	$(BIN)/python -m hope_ref run
+
+test: lint  ## lint, types, every test, every notebook (strictly), coverage
+	$(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout=300 \
+	  --nbval-sanitize-with tests/notebooks/sanitize.cfg \
+	  --cov=hope_ref --cov-report=term --cov-fail-under=95 --durations=10 tests notebooks
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+lab: $(READY)  ## open JupyterLab in notebooks/
+	$(BIN)/jupyter lab --notebook-dir=notebooks
+
+notebooks: $(READY)  ## execute every notebook again, in place
+	$(BIN)/jupyter nbconvert --to notebook --execute --inplace \
+	  --ExecutePreprocessor.record_timing=False --ExecutePreprocessor.timeout=300 $(NOTEBOOKS)
+
+figures: $(READY)  ## draw every figure of the course and of the README
+	$(BIN)/python -m hope_ref figures
+
+docs: $(READY)  ## write ERRATA.md and NOTATION.md
+	$(BIN)/python -m hope_ref docs
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; v >= (3, 11) or sys.exit("hope_ref needs Python >= 3.11, but $(PYTHON) is %d.%d. Try: make PYTHON=python3.12" % v)'
+	@$(PYTHON) -c 'import ensurepip, venv' || { echo "Python's venv module is missing: install it (on Debian or Ubuntu: apt install python3-venv)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,dev]'
+	@touch $(READY)
+
+clean:  ## remove the environment and what was built
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .coverage
+
+help:
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12

@@ -1,0 +1,142 @@
+"""``python -m hope_ref``: the main job, and the pieces of it one by one."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+README_FIGURES = ("ladder", "interference")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prove every identity, compare the floors, draw the README's figures, say where the course starts."""
+    from tqdm import tqdm
+
+    from hope_ref import agreement, symbolic
+    from hope_ref.teaching import figures
+
+    identities, components = symbolic.identities(), agreement.components()
+    drawings = figures.gallery()
+    proved, rows, paths = [], [], []
+    with tqdm(total=len(identities) + len(components) + len(README_FIGURES), unit="step", leave=False) as bar:
+        for identity in identities:
+            bar.set_description(f"prove {identity.name}")
+            proved.append(identity.holds())
+            bar.update()
+        for component in components:
+            bar.set_description(f"compare {component.name}")
+            rows.append(agreement.compare(component))
+            bar.update()
+        for name in README_FIGURES:
+            bar.set_description(f"draw {name}")
+            paths.append(figures.save(drawings[name](), arguments.figures))
+            bar.update()
+    print(f"{sum(proved)} of {len(identities)} identities are proved in SymPy:")
+    for identity, holds in zip(identities, proved, strict=True):
+        print(f"  {'proved' if holds else 'FAILED'}  {identity.name:<48} [{identity.source}]")
+    print(
+        "\nThe three floors agree (worst relative error, float64):"
+        if all(r.agrees() for r in rows)
+        else "\nTHE FLOORS DISAGREE:"
+    )
+    print(agreement.matrix(rows))
+    print("\nFigures of the README:")
+    for path in paths:
+        print(f"  {path}")
+    print("\nThe course starts at notebooks/00_run_it_and_read_the_map.ipynb: `make lab` opens it.")
+    return 0 if all(proved) and all(row.agrees() for row in rows) else 1
+
+
+def verify(arguments: argparse.Namespace) -> int:
+    """Print the agreement matrix; exit 1 if anything disagrees."""
+    from hope_ref import agreement
+
+    known = {component.name: component for component in agreement.components()}
+    if arguments.component and arguments.component not in known:
+        print(
+            f"--component must be one of {', '.join(map(repr, known))}, got {arguments.component!r}",
+            file=sys.stderr,
+        )
+        return 2
+    chosen = [known[arguments.component]] if arguments.component else list(known.values())
+    rows = [agreement.compare(component) for component in chosen]
+    print(agreement.matrix(rows))
+    return 0 if all(row.agrees() for row in rows) else 1
+
+
+def draw(arguments: argparse.Namespace) -> int:
+    """Draw every figure of the course, or the named ones."""
+    from hope_ref.teaching import figures
+
+    known = figures.gallery()
+    unknown = sorted(set(arguments.names) - set(known))
+    if unknown:
+        print(f"names must be among {', '.join(known)}, got {', '.join(unknown)}", file=sys.stderr)
+        return 2
+    for name in arguments.names or known:
+        print(figures.save(known[name](), arguments.figures))
+    return 0
+
+
+def docs(arguments: argparse.Namespace) -> int:
+    """Write NOTATION.md and ERRATA.md, or say which of them is out of date."""
+    from hope_ref import notation
+    from hope_ref.symbolic import errata
+
+    stale = []
+    for name, text in (("NOTATION.md", notation.markdown()), ("ERRATA.md", errata.markdown())):
+        path = arguments.folder / name
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            stale.append(name)
+            if not arguments.check:
+                temporary = path.with_suffix(".tmp")
+                temporary.write_text(text, encoding="utf-8")
+                temporary.replace(path)
+    if arguments.check and stale:
+        print(f"out of date: {', '.join(stale)}; run `make docs`", file=sys.stderr)
+        return 1
+    print(f"written: {', '.join(stale)}" if stale else "up to date: NOTATION.md, ERRATA.md")
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(
+        prog="python -m hope_ref", description="HOPE: derived, stated, computed, proven equal."
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(function: object, name: str, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(function=function)
+        return sub
+
+    def figures_into(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument(
+            "--figures", type=Path, default=Path("figures"), metavar="FOLDER", help="where figures go"
+        )
+
+    figures_into(command(run, "run", "prove every identity, compare the floors, draw the README's figures"))
+    command(verify, "verify", "compare the three floors and print the agreement matrix").add_argument(
+        "--component", metavar="NAME", help="only this component, e.g. 'delta rule'"
+    )
+    drawing = command(draw, "figures", "draw every figure of the course")
+    drawing.add_argument("names", nargs="*", metavar="NAME", help="only these figures")
+    figures_into(drawing)
+    writing = command(docs, "docs", "write NOTATION.md and ERRATA.md from their data")
+    writing.add_argument("--check", action="store_true", help="write nothing; exit 1 if one is out of date")
+    writing.add_argument(
+        "--folder", type=Path, default=Path(), metavar="FOLDER", help="where they are (default: here)"
+    )
+    return top
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    chosen = parser().parse_args(arguments)
+    return int(chosen.function(chosen))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,25 @@
+"""The PyTorch floor: the same functions as `hope_ref.reference`, in chunks, with batch and head axes.
+
+Any number of leading axes is allowed; the field's order is (batch, heads, tokens, width). Every function is
+differentiable in every tensor argument and runs on CPU, CUDA and MPS in the dtype of its inputs.
+"""
+
+from hope_ref.parallel import (
+    chunks,
+    delta_gradient_descent,
+    delta_rule,
+    gradient_descent,
+    linear_attention,
+    momentum,
+    newton_schulz,
+)
+
+__all__ = [
+    "chunks",
+    "delta_gradient_descent",
+    "delta_rule",
+    "gradient_descent",
+    "linear_attention",
+    "momentum",
+    "newton_schulz",
+]

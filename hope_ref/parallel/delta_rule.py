@@ -1,0 +1,48 @@
+"""The delta rule in chunks, plain and gated. Equal to `hope_ref.reference.delta_rule`. Source: [S 4-5], [P 65]."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hope_ref.parallel import chunks, doors
+
+
+def delta_rule(
+    q: Tensor, k: Tensor, v: Tensor, eta: Tensor | float, memory: Tensor | None = None, chunk_size: int = 64
+) -> tuple[Tensor, Tensor]:
+    """M_t = M_{t-1} - η_t (M_{t-1} k_t - v_t) k_tᵀ, y_t = M_t q_t; equals `reference.delta_rule`.
+
+    Args:
+        q, k: queries and keys, (..., T, d_k).
+        v: values, (..., T, d_v).
+        eta: inner learning rate >= 0, a number or (..., T); stable iff η ‖k‖² < 2.
+        memory: M_0, (..., d_v, d_k); None starts empty.
+        chunk_size: tokens computed at once; changes speed and memory, not the result.
+    Returns:
+        outputs y, (..., T, d_v), and the final memory, (..., d_v, d_k).
+    Raises:
+        ValueError: naming the argument, what it got and what it wants.
+    """
+    memory = doors.sequence(q, k, v, memory)
+    eta = doors.per_token("eta", eta, k, low=0, high=torch.inf)
+    return chunks.recurrence(q, k, v, eta, torch.ones_like(eta), memory, chunk_size, erase="before_decay")
+
+
+def gated_delta_rule(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    eta: Tensor | float,
+    alpha: Tensor | float,
+    memory: Tensor | None = None,
+    chunk_size: int = 64,
+) -> tuple[Tensor, Tensor]:
+    """M_t = α_t M_{t-1} (I - η_t k_t k_tᵀ) + η_t v_t k_tᵀ, y_t = M_t q_t; equals `reference.gated_delta_rule`.
+
+    Args, Returns, Raises: as `delta_rule`; alpha is the retention in [0, 1], a number or (..., T).
+    """
+    memory = doors.sequence(q, k, v, memory)
+    eta = doors.per_token("eta", eta, k, low=0, high=torch.inf)
+    alpha = doors.per_token("alpha", alpha, k, low=0, high=1)
+    return chunks.recurrence(q, k, v, eta, alpha, memory, chunk_size, erase="after_decay")

@@ -1,0 +1,76 @@
+"""What the public functions of this floor check before they compute.
+
+Shapes, dtypes and devices are always checked: that is free. Values (NaN, negative rates) are checked where
+looking at them is free too, on the CPU and outside `torch.compile`; on a GPU a look would make the host wait
+for the device, so there the caller is trusted.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hope_ref.validation import in_range, shape_is
+
+
+def tensors(**named: object) -> None:
+    """Raise a ValueError unless all are floating-point tensors of one dtype on one device."""
+    first: tuple[str, Tensor] | None = None
+    for name, value in named.items():
+        if not isinstance(value, Tensor):
+            raise ValueError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
+        if not value.is_floating_point():
+            raise ValueError(f"{name} must have a floating-point dtype, got {value.dtype}")
+        if first is None:
+            first = name, value
+        elif value.dtype != first[1].dtype:
+            raise ValueError(f"{name} must have the dtype of {first[0]}, {first[1].dtype}, got {value.dtype}")
+        elif value.device != first[1].device:
+            raise ValueError(
+                f"{name} must be on the device of {first[0]}, {first[1].device}, got {value.device}"
+            )
+
+
+def values(low: float = -torch.inf, high: float = torch.inf, **named: Tensor) -> None:
+    """Raise a ValueError if an entry is NaN, infinite or outside [low, high]; see the module's note on GPUs."""
+    if torch.compiler.is_compiling():
+        return
+    for name, value in named.items():
+        value = value.detach()
+        if value.device.type != "cpu" or value.numel() == 0:
+            continue
+        if not torch.isfinite(value).all():
+            bad = int((~torch.isfinite(value)).sum())
+            raise ValueError(f"{name} must be finite, got {bad} NaN or infinite entries")
+        in_range(name, float(value.min()), float(value.max()), low, high)
+
+
+def per_token(
+    name: str, value: Tensor | float, like: Tensor, low: float, high: float, like_name: str = "k"
+) -> Tensor:
+    """Return one number per token, shape (..., T), for tokens ``like`` (..., T, d): a number is repeated."""
+    wanted = like.shape[:-1]
+    if not isinstance(value, Tensor):
+        value = torch.as_tensor(value, dtype=like.dtype, device=like.device)
+    tensors(**{like_name: like, name: value})
+    if value.ndim:
+        shape_is(name, tuple(value.shape), tuple(wanted))
+    values(low, high, **{name: value})
+    return value.expand(wanted)
+
+
+def sequence(q: Tensor, k: Tensor, v: Tensor, memory: Tensor | None) -> Tensor:
+    """Check the tensors that every matrix memory takes and return its initial state (..., d_v, d_k)."""
+    tensors(k=k, q=q, v=v)
+    if k.ndim < 2:
+        raise ValueError(f"k must have shape (..., T, d_k), got {tuple(k.shape)}")
+    shape_is("q", tuple(q.shape), tuple(k.shape))
+    shape_is("v", tuple(v.shape), (*k.shape[:-1], "d_v"))
+    values(k=k, q=q, v=v)
+    wanted = (*k.shape[:-2], v.shape[-1], k.shape[-1])
+    if memory is None:
+        return k.new_zeros(wanted)
+    tensors(k=k, memory=memory)
+    shape_is("memory", tuple(memory.shape), wanted)
+    values(memory=memory)
+    return memory

@@ -1,0 +1,34 @@
+"""Linear attention in chunks. Equal to `hope_ref.reference.linear_attention`. Source: [S 2-3], [P 15-18]."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hope_ref.parallel import chunks, doors
+
+
+def linear_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    alpha: Tensor | float = 1.0,
+    memory: Tensor | None = None,
+    chunk_size: int = 64,
+) -> tuple[Tensor, Tensor]:
+    """M_t = α_t M_{t-1} + v_t k_tᵀ, y_t = M_t q_t; equals `reference.linear_attention` on every leading index.
+
+    Args:
+        q, k: queries and keys, (..., T, d_k).
+        v: values, (..., T, d_v).
+        alpha: retention in [0, 1], a number or (..., T).
+        memory: M_0, (..., d_v, d_k); None starts empty.
+        chunk_size: tokens computed at once; changes speed and memory, not the result.
+    Returns:
+        outputs y, (..., T, d_v), and the final memory, (..., d_v, d_k).
+    Raises:
+        ValueError: naming the argument, what it got and what it wants.
+    """
+    memory = doors.sequence(q, k, v, memory)
+    alpha = doors.per_token("alpha", alpha, k, low=0, high=1)
+    return chunks.recurrence(q, k, v, torch.ones_like(alpha), alpha, memory, chunk_size, erase="none")

@@ -1,0 +1,53 @@
+"""The SymPy floor: each equation derived, each identity proved by running it.
+
+`identities()` lists them all; `hope_ref.symbolic.errata` says which prints of the sources they correct.
+"""
+
+from __future__ import annotations
+
+from hope_ref.symbolic import (
+    delta_gradient_descent,
+    delta_rule,
+    gradient_descent,
+    linear_attention,
+    momentum,
+    newton_schulz,
+    tables,
+)
+from hope_ref.symbolic.identity import Identity
+
+__all__ = [
+    "CONCEPTS",
+    "delta_gradient_descent",
+    "delta_rule",
+    "gradient_descent",
+    "identities",
+    "linear_attention",
+    "momentum",
+    "named",
+    "newton_schulz",
+    "tables",
+]
+
+CONCEPTS = (
+    linear_attention,
+    delta_rule,
+    gradient_descent,
+    delta_gradient_descent,
+    momentum,
+    newton_schulz,
+    tables,
+)  # in the order of the course
+
+
+def identities() -> tuple[Identity, ...]:
+    """Every identity of every concept, in the order of the course."""
+    return tuple(entry for concept in CONCEPTS for entry in concept.IDENTITIES)
+
+
+def named(name: str) -> Identity:
+    """The identity of that name; KeyError with the known names if there is none."""
+    known = {entry.name: entry for entry in identities()}
+    if name not in known:
+        raise KeyError(f"no identity named {name!r}; known: {', '.join(known)}")
+    return known[name]

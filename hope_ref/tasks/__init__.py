@@ -1,0 +1,1 @@
+"""The data: synthetic tasks, NumPy only, seeded."""

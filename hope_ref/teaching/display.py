@@ -1,0 +1,74 @@
+"""How a notebook shows a symbol table, a proved identity and a figure."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+from hope_ref import notation
+from hope_ref.teaching.checks import check_true
+
+if TYPE_CHECKING:
+    from hope_ref.teaching.figures import Drawing
+
+WIDE, READABLE = 600, 750  # characters of LaTeX: of both sides in one line, of one side at all
+
+
+def _publish(bundle: dict[str, Any], metadata: dict[str, Any] | None = None) -> None:
+    from IPython.display import display
+
+    display(bundle, metadata=metadata or {}, raw=True)
+
+
+def symbols(*names: str) -> None:
+    """Show the table of the named symbols, in Markdown, from `hope_ref.notation`."""
+    table = notation.table(*names)
+    _publish({"text/markdown": table, "text/plain": f"<symbols: {', '.join(names)}>"})
+
+
+def prove(name: str) -> None:
+    """Run the proof of an identity, show what SymPy found, and raise CheckFailed if it does not hold.
+
+    Both sides are shown as SymPy wrote them, one above the other where a page is not wide enough. Sides too long to
+    read are shown as the statement and the residual, derived minus stated. So the LaTeX comes out of the
+    derivation: a change there changes the stored output.
+    """
+    import sympy as sp
+
+    from hope_ref import symbolic
+
+    identity = symbolic.named(name)
+    residual = identity.residual()
+    derived, stated = (sp.latex(side) for side in identity.proof())
+    left, right = (
+        rf"\underbrace{{{derived}}}_{{\text{{derived}}}}",
+        rf"\underbrace{{{stated}}}_{{\text{{stated}}}}",
+    )
+    if max(len(derived), len(stated)) > READABLE:
+        latex = rf"{identity.correct} \qquad \underbrace{{{sp.latex(residual)}}}_{{\text{{derived}} - \text{{stated}}}}"
+    elif len(derived) + len(stated) > WIDE:
+        latex = rf"\small \begin{{aligned}} & {left} \\ = \; & {right} \end{{aligned}}"
+    else:
+        latex = rf"{left} \;=\; {right}"
+    _publish(
+        {
+            "text/latex": f"$${latex}$$",
+            "text/plain": f"<{identity.name} [{identity.source}]: {identity.claim}>",
+        }
+    )
+    check_true(f"{identity.name} [{identity.source}]", residual.is_zero_matrix)
+
+
+def show(drawing: Drawing) -> None:
+    """Show a figure as PNG with its alternative text, and its caption under it; close it."""
+    import matplotlib.pyplot as plt
+
+    buffer = io.BytesIO()
+    drawing.figure.savefig(buffer, format="png", metadata={"Description": drawing.alt})
+    plt.close(drawing.figure)
+    # The text/plain part is what nbval compares and what a screen reader without images gets.
+    _publish(
+        {"image/png": buffer.getvalue(), "text/plain": f"<figure {drawing.name}: {drawing.alt}>"},
+        {"image/png": {"alt": drawing.alt}},
+    )
+    _publish({"text/markdown": f"*{drawing.caption}*", "text/plain": drawing.caption})

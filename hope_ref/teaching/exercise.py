@@ -1,0 +1,126 @@
+"""Exercises as data: a checker that names what is wrong, a solution, and wrong answers that it must reject.
+
+A checker takes the learner's function (or value) and compares it with an independent computation, in the order
+shape, value, likely mistake. Each exercise carries typical wrong answers, each with the hint that it must get:
+the tests prove that none of them passes and that each one is told the right thing.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from hope_ref.teaching.checks import to_numpy
+
+
+class WrongAnswer(AssertionError):
+    """The answer is not right yet; the message says what to look at. Shown without a stack of library frames."""
+
+    def _render_traceback_(self) -> list[str]:  # IPython asks for this instead of a traceback
+        return [f"not yet: {self}"]
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """One exercise.
+
+    Attributes:
+        name: ``NN.n``, notebook and number.
+        title: what to do, as a command.
+        check: takes the learner's answer; raises WrongAnswer with a hint, or returns.
+        solution: an answer that passes.
+        wrong_answers: (answer, a piece of the hint that it must get), at least two.
+    """
+
+    name: str
+    title: str
+    check: Callable[[Any], None]
+    solution: Any
+    wrong_answers: tuple[tuple[Any, str], ...]
+
+
+def attempt(name: str, answer: Any) -> None:
+    """Check an answer: print ``ok``, or that the stub is still empty; raise WrongAnswer with a hint otherwise.
+
+    A stub (``...``, or a function that returns ``...`` or raises NotImplementedError) is not wrong, only
+    unfinished: the notebook runs on.
+    """
+    task = exercise(name)
+    try:
+        if answer is ...:
+            raise NotImplementedError
+        task.check(answer)
+    except NotImplementedError:
+        print(f"exercise {name} is waiting for you: {task.title}")
+    else:
+        print(f"ok  exercise {name}: {task.title}")
+
+
+def exercise(name: str) -> Exercise:
+    """The exercise of that name; KeyError with the known names if there is none."""
+    known = exercises()
+    if name not in known:
+        raise KeyError(f"no exercise named {name!r}; known: {', '.join(known)}")
+    return known[name]
+
+
+def exercises() -> dict[str, Exercise]:
+    """Every exercise of the course by name, from the modules of `hope_ref.teaching.exercises`."""
+    import hope_ref.teaching.exercises as package
+
+    found = {}
+    for module in sorted(m.name for m in pkgutil.iter_modules(package.__path__)):
+        for entry in import_module(f"{package.__name__}.{module}").EXERCISES:
+            found[entry.name] = entry
+    return found
+
+
+def ask(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call the learner's function on copies of the arguments; turn its accidents into hints."""
+    if not callable(function):
+        raise WrongAnswer(f"the answer must be a function, got {type(function).__name__}")
+    kept = [np.array(a) if isinstance(a, np.ndarray) else a for a in arguments]
+    try:
+        got = function(*kept)
+    except NotImplementedError:
+        raise
+    except Exception as error:
+        raise WrongAnswer(f"your function stopped with {type(error).__name__}: {error}") from error
+    if got is ...:
+        raise NotImplementedError
+    return got
+
+
+def must_equal(
+    what: str, got: Any, want: Any, likely: dict[str, Any] | None = None, bound: float = 1e-9
+) -> None:
+    """Raise WrongAnswer unless got equals want: shape first, then value, then the likely mistake by its name.
+
+    Args:
+        what: the quantity, e.g. ``"y"``.
+        likely: hint -> the value that this mistake gives; the first that fits is named.
+    """
+    if got is None:
+        raise WrongAnswer(f"{what} is None: does your function return it?")
+    try:
+        found = to_numpy(got)
+    except (TypeError, ValueError) as error:
+        raise WrongAnswer(f"{what} must be numbers, got {type(got).__name__}") from error
+    wanted = to_numpy(want)
+    if found.shape != wanted.shape:
+        hint = " It has the transposed shape." if found.shape == wanted.shape[::-1] and found.ndim > 1 else ""
+        raise WrongAnswer(f"{what} has shape {found.shape}, it should be {wanted.shape}.{hint}")
+    scale = max(1.0, float(np.abs(wanted).max(initial=0.0)))
+    if np.abs(found - wanted).max(initial=0.0) <= bound * scale:
+        return
+    for hint, mistake in (likely or {}).items():
+        if found.shape == np.shape(mistake) and np.allclose(found, mistake, rtol=1e-7, atol=1e-9):
+            raise WrongAnswer(f"{what} has the right shape but wrong values. {hint}")
+    if not np.isfinite(found).all():
+        raise WrongAnswer(f"{what} contains NaN or infinite entries.")
+    raise WrongAnswer(f"{what} has the right shape but wrong values.")

@@ -1,0 +1,1 @@
+"""The exercises: checkers, solutions and wrong answers. One module per notebook."""

@@ -1,0 +1,278 @@
+"""Figures of notebook 02: the delta rule as a projection, its stability, an overwrite, and recall after several passes."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from hope_ref.reference.delta_rule import delta_rule
+from hope_ref.reference.linear_attention import linear_attention
+from hope_ref.teaching.figures import BLACK, BLUE, GREEN, ORANGE, PURPLE, VERMILION, figure
+from hope_ref.teaching.gallery.linear_attention import heat_map as heat_map
+from hope_ref.teaching.gallery.linear_attention import unit_keys
+from hope_ref.validation import Array
+
+
+class Projections(NamedTuple):
+    """What figure ``corrections`` shows: a memory of one row and two columns is a point in the plane."""
+
+    key: Array  # (2,) the unit key of the left panel, with the wanted answer 1
+    start: Array  # (2,) the memory before the step
+    etas: Array  # (4,) learning rates
+    ends: Array  # (4, 2) the memory after one step with each of them
+    keys: Array  # (2, 2) the unit keys of the right panel
+    values: Array  # (2,) and their values
+    path: Array  # (13, 2) the memory, starting empty, after each write of six passes at η = 1
+    summed: Array  # (2,) where linear attention ends
+    both: Array  # (2,) the only memory that answers both keys
+
+
+def corrections_data() -> Projections:
+    """One step from one memory with four learning rates; and six passes over two pairs with η = 1."""
+    angle = np.deg2rad([30.0, 5.0, 38.0])
+    directions = np.column_stack([np.cos(angle), np.sin(angle)])  # (3, 2)
+    key, keys = directions[0], directions[1:]
+    start, etas = np.array([-0.6, 0.35]), np.array([0.5, 1.0, 1.5, 2.0])
+    ends = [delta_rule(key[None], key[None], [[1.0]], eta, start[None])[1][0] for eta in etas]
+    values, path = np.array([1.0, 1.5]), [np.zeros((1, 2))]
+    for write in range(12):
+        pair = slice(write % 2, write % 2 + 1)
+        path.append(delta_rule(keys[pair], keys[pair], values[pair, None], 1.0, path[-1])[1])
+    _, summed = linear_attention(keys, keys, values[:, None])
+    both = np.linalg.solve(keys, values)
+    return Projections(key, start, etas, np.array(ends), keys, values, np.concatenate(path), summed[0], both)
+
+
+def _answer_line(axes: Any, key: Array, value: float, **style: Any) -> None:
+    """The line of all memories that answer ``key`` with ``value``; it stands at a right angle on the key."""
+    foot = value * key / (key @ key)
+    axes.axline(foot, foot + np.array([-key[1], key[0]]), **style)
+
+
+@figure(
+    "corrections",
+    alt="Two planes whose points are memories of one row and two entries. Left: the memories that answer one key correctly "
+    "form a line; from a point beside it, steps along the key go half way at eta 0.5, onto the line at 1, past it at "
+    "1.5, and to the mirror image at 2. Right: two such lines cross; starting at zero, writes alternate between them and "
+    "zigzag into the crossing, while linear attention ends at a point on neither line.",
+    caption="Each write of the delta rule moves the memory along the key toward the line of right answers: η‖k‖² = 1 lands "
+    "on it, 2 mirrors. Two pairs pull it back and forth, ever closer to the memory that answers both.",
+)
+def corrections(data: Projections | None = None) -> Figure:
+    """The delta rule as a projection: one pair, then two."""
+    data = data or corrections_data()
+    picture, (left, right) = plt.subplots(1, 2, figsize=(7.8, 4.0))
+    _answer_line(left, data.key, 1.0, color=BLUE, linewidth=2.2)
+    left.text(1.12, 0.2, "all M with\nM k = v", color=BLUE)
+    left.plot(*np.vstack([data.start, data.ends[-1]]).T, color="0.6", linewidth=1.2, linestyle="--", zorder=1)
+    left.plot(*data.start, color=BLACK, marker="o", markersize=9)
+    left.annotate("M before", data.start, (0, -18), textcoords="offset points", ha="center")
+    for eta, end, marker in zip(data.etas, data.ends, "^sDv", strict=True):
+        left.plot(*end, color=VERMILION, marker=marker, markersize=8, linestyle="none")
+        left.annotate(f"{eta:g}", end, (9, -10), textcoords="offset points", color=VERMILION)
+    left.text(0.75, 1.75, "after one write\nat this η‖k‖²", color=VERMILION, ha="center")
+    left.set(
+        xlim=(-1.0, 2.3), ylim=(-0.8, 2.2), title="One pair: a step along its key", ylabel="second entry of M"
+    )
+
+    for index, (key, value, style) in enumerate(zip(data.keys, data.values, ("-", "--"), strict=True)):
+        _answer_line(right, key, float(value), color=BLUE, linestyle=style, linewidth=1.8)
+        spot, align = [((1.1, -0.35), "left"), ((-0.6, 1.9), "left")][index]
+        right.text(*spot, f"M k{'₁₂'[index]} = v{'₁₂'[index]}", color=BLUE, ha=align)
+    right.plot(*data.path.T, color=VERMILION, marker="o", markersize=4, linewidth=1.4)
+    right.annotate("empty", data.path[0], (-6, -4), textcoords="offset points", ha="right", va="center")
+    right.plot(*data.both, color=BLACK, marker="*", markersize=15, zorder=5)
+    right.annotate("answers both", data.both, (-10, 0), textcoords="offset points", ha="right")
+    right.plot(*data.summed, color=GREEN, marker="s", markersize=9, linestyle="none")
+    right.annotate(
+        "linear\nattention", data.summed, (0, -34), textcoords="offset points", color=GREEN, ha="center"
+    )
+    right.set(xlim=(-0.7, 2.6), ylim=(-0.8, 2.2), title="Two pairs: back and forth")
+    for axes in (left, right):
+        axes.set(aspect="equal", xlabel="first entry of M")
+    return picture
+
+
+class Stability(NamedTuple):
+    """What figure ``stability`` shows."""
+
+    steps: Array  # (4,) η‖k‖²
+    residuals: Array  # (4, repeats + 1) (M k - v) / (M_0 k - v) after each repeat
+
+
+def stability_data(repeats: int = 8) -> Stability:
+    """Write one pair again and again from an empty memory; the residual relative to the first one, with its sign."""
+    rng = np.random.default_rng(0)
+    key, value = 1.7 * unit_keys(1, 6, rng), rng.normal(size=(1, 4))
+    steps = np.array([0.5, 1.0, 1.6, 2.1])
+    residuals = np.ones((len(steps), repeats + 1))
+    for row, step in enumerate(steps):
+        memory = np.zeros((4, 6))
+        for count in range(1, repeats + 1):
+            _, memory = delta_rule(key, key, value, step / float((key**2).sum()), memory)
+            error = (memory @ key[0] - value[0]) / -value[0]  # (4,), all entries equal
+            residuals[row, count] = error.mean()
+    return Stability(steps, residuals)
+
+
+@figure(
+    "stability",
+    alt="Left: the eigenvalue along the key, 1 minus eta times the squared norm of the key, a falling line; between 0 and 2 it "
+    "lies within minus one and one, the stable band. Right: the residual over eight writes of one pair. At 0.5 it "
+    "halves each time, at 1 it is zero after one write, at 1.6 it changes sign and shrinks, at 2.1 it changes sign and grows.",
+    caption="Each repeat multiplies the residual by one number, the eigenvalue 1 − η‖k‖²: zero is one-shot storage, a negative "
+    "one overshoots, and beyond 2 every correction makes it worse.",
+)
+def stability(data: Stability | None = None) -> Figure:
+    """The eigenvalue line, and the residual of a pair written again and again."""
+    data = data or stability_data()
+    picture, (left, right) = plt.subplots(1, 2, figsize=(7.8, 3.6), width_ratios=[1, 1.35])
+    colours, markers = (BLUE, GREEN, PURPLE, VERMILION), "os^D"
+    left.axvspan(0, 2, color="0.92", zorder=0)
+    left.text(1.0, -1.38, "stable", ha="center", color="0.35")
+    left.plot([0, 2.4], [1, -1.4], color="0.35", linewidth=1.6)
+    for step, colour, marker in zip(data.steps, colours, markers, strict=True):
+        left.plot(step, 1 - step, color=colour, marker=marker, markersize=9)
+        left.annotate(f"{step:g}", (step, 1 - step), (7, 6), textcoords="offset points", color=colour)
+    left.set(xlabel="η‖k‖²", ylabel="eigenvalue along k", ylim=(-1.5, 1.15), xlim=(0, 2.45))
+    left.set_yticks([-1, 0, 1])
+    left.set_title("1 − η‖k‖²")
+    repeats = np.arange(data.residuals.shape[1])
+    floor = 2e-3
+    for step, row, colour, marker in zip(data.steps, data.residuals, colours, markers, strict=True):
+        size = np.maximum(np.abs(row), floor / 100)  # one shot leaves the picture through its floor
+        right.plot(repeats[size > floor / 10], size[size > floor / 10], color=colour, linewidth=1.4, zorder=1)
+        for count, (length, sign) in enumerate(zip(size, np.sign(row), strict=True)):
+            face = colour if sign > 0 else "white"
+            right.plot(count, length, color=colour, marker=marker, markerfacecolor=face, markeredgewidth=1.6)
+        if step != 1:
+            end = (repeats[-1], size[-1])
+            right.annotate(f"{step:g}", end, (9, -4), textcoords="offset points", color=colour)
+    right.annotate(
+        "", (1, floor), (0, 1), arrowprops={"arrowstyle": "->", "color": GREEN, "linewidth": 1.8}, zorder=2
+    )
+    right.text(1.2, floor * 1.25, "1: exactly stored", color=GREEN)
+    right.text(0.5, 3.6, "open marker: the sign has turned", color="0.35", fontsize=10)
+    right.set(xlabel="writes of the same pair", ylabel="|residual / first residual|", xlim=(-0.2, 9))
+    right.set(yscale="log", ylim=(floor, 6))
+    right.set_title("The same pair, again and again")
+    return picture
+
+
+class Overwrite(NamedTuple):
+    """What figure ``overwrite`` shows: a memory before and after its second key gets a new value."""
+
+    before: Array  # (4, 6)
+    added: Array  # (4, 6) after linear attention's write
+    replaced: Array  # (4, 6) after the delta rule's write
+    column: int  # where the key points
+    value: Array  # (4,) the new value
+
+
+def overwrite_data() -> Overwrite:
+    """Three pairs with orthogonal unit keys, then a new value for the second key, η = 1."""
+    keys = np.eye(6)[[0, 2, 5]]
+    values = np.array([[1.0, 0.5, -0.5, 0.0], [-1.0, 0.0, 0.5, 1.0], [0.5, -1.0, 1.0, -0.5]])
+    new = np.array([0.5, -0.5, 0.0, -1.0])
+    _, before = linear_attention(keys, keys, values)
+    key = keys[1:2]
+    _, added = linear_attention(key, key, new[None], memory=before)
+    _, replaced = delta_rule(key, key, new[None], 1.0, memory=before)
+    return Overwrite(before, added, replaced, 2, new)
+
+
+@figure(
+    "overwrite",
+    alt="Three four-by-six matrices with their numbers. Before: columns 1, 3 and 6 hold three values. After linear attention "
+    "writes a new value for the third column, that column holds old plus new. After the delta rule writes it, the column "
+    "holds the new value alone. The other columns are the same in all three.",
+    caption="A new value for an old key: linear attention adds it to the old one and answers their sum; the delta rule takes the "
+    "old one out first.",
+)
+def overwrite(data: Overwrite | None = None) -> Figure:
+    """The memory before an overwrite, and after one by each rule."""
+    data = data or overwrite_data()
+    picture, axes = plt.subplots(1, 3, figsize=(7.8, 2.5))
+    titles = ["before", "linear attention adds", "the delta rule replaces"]
+    for axis, matrix, title in zip(axes, [data.before, data.added, data.replaced], titles, strict=True):
+        heat_map(axis, matrix)
+        axis.add_patch(
+            Rectangle((data.column - 0.5, -0.5), 1, 4, fill=False, edgecolor=VERMILION, linewidth=3)
+        )
+        axis.set_title(title)
+    axes[0].set(xlabel="key index", ylabel="value index")
+    return picture
+
+
+class Recall(NamedTuple):
+    """What figure ``recall_after_passes`` shows: relative recall error, mean over seeds."""
+
+    pairs: Array  # (N,) numbers of stored pairs
+    linear: Array  # (N,) linear attention
+    passes: tuple[int, ...]
+    delta: Array  # (passes, N) the delta rule with η = 1 after so many passes
+    best: Array  # (N,) least squares: no matrix does better
+    width: int
+
+
+def recall_error(memory: Array, keys: Array, values: Array) -> float:
+    """Root mean squared error of the answers to all keys, relative to the values."""
+    return float(np.sqrt(((keys @ memory.T - values) ** 2).sum() / (values**2).sum()))
+
+
+def recall_after_passes_data(
+    width: int = 32, seeds: int = 4, passes: tuple[int, ...] = (1, 10, 100)
+) -> Recall:
+    """Store N random pairs by linear attention, by passes of the delta rule, and by least squares."""
+    pairs = (1, 2, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 48)
+    linear, best = np.zeros((seeds, len(pairs))), np.zeros((seeds, len(pairs)))
+    delta = np.zeros((seeds, len(passes), len(pairs)))
+    for seed, column in np.ndindex(seeds, len(pairs)):
+        rng, shape = np.random.default_rng(seed), (pairs[column], 8)
+        keys, values = unit_keys(pairs[column], width, rng), rng.normal(size=shape)
+        linear[seed, column] = recall_error(linear_attention(keys, keys, values)[1], keys, values)
+        fitted: Array = np.linalg.pinv(keys) @ values  # (d_k, d_v)
+        best[seed, column] = recall_error(fitted.T, keys, values)
+        memory, done = np.zeros((8, width)), 0
+        for row, count in enumerate(passes):
+            many = (count - done, 1)
+            often, wanted = np.tile(keys, many), np.tile(values, many)
+            _, memory = delta_rule(often, often, wanted, 1.0, memory)
+            delta[seed, row, column], done = recall_error(memory, keys, values), count
+    return Recall(np.array(pairs, dtype=float), linear.mean(0), passes, delta.mean(0), best.mean(0), width)
+
+
+@figure(
+    "recall_after_passes",
+    alt="Relative recall error against the number of stored pairs with 32-dimensional random unit keys. Linear attention "
+    "rises to 1 at 32 pairs. The delta rule after one pass lies somewhat lower, at about three quarters; after 10 and "
+    "100 passes it stays near zero for more and more pairs, up to about 24 of 32. Beyond 32 pairs every curve rises, "
+    "above the least-squares limit.",
+    caption="One pass helps a little, because each write disturbs the earlier ones again; several passes drive the error to zero "
+    "below d_k pairs, slower the nearer N is to d_k. Beyond d_k no matrix can answer all.",
+)
+def recall_after_passes(data: Recall | None = None) -> Figure:
+    """Recall error against the number of pairs, linear attention and passes of the delta rule."""
+    data = data or recall_after_passes_data()
+    picture, axes = plt.subplots(figsize=(7.4, 3.9))
+    axes.axvline(data.width, color="0.8", linewidth=1)
+    axes.text(data.width + 0.4, 1.16, f"d_k = {data.width}", color="0.4")
+    axes.plot(data.pairs, data.linear, color=VERMILION, marker="o", linestyle=":")
+    axes.annotate("linear attention", (20, 0.83), color=VERMILION, ha="right")
+    styles = zip(data.passes, data.delta, (ORANGE, PURPLE, BLUE), "^Ds", ("-.", "--", "-"), strict=True)
+    for _, row, colour, marker, line in styles:
+        axes.plot(data.pairs, row, color=colour, marker=marker, linestyle=line, linewidth=1.8)
+    edge = data.pairs[-1] + 0.8
+    axes.annotate("delta rule, 1 pass", (edge, data.delta[0, -1]), color="#A06A00", va="center")
+    axes.annotate("10 and 100 passes", (edge, data.delta[-1, -1]), color=BLUE, va="center")
+    axes.text(26, 0.31, "10 passes", color="#9A4F7E", ha="right")
+    axes.text(29.6, 0.045, "100", color=BLUE)
+    axes.plot(data.pairs, data.best, color="0.45", linewidth=1.4)
+    axes.annotate("best matrix", (edge, data.best[-1]), color="0.35", va="center")
+    axes.set(xlabel="stored pairs N", ylabel="relative recall error", xlim=(0, 64), ylim=(-0.04, 1.3))
+    axes.set_title("Recall: look before you write, and look again")
+    return picture

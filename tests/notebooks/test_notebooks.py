@@ -1,0 +1,199 @@
+"""The notebooks as files: executed in order, outputs kept; and proof that nbval and the hygiene test can fail."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+from hope_ref.teaching.exercise import exercises
+
+ROOT = Path(__file__).parents[2]
+COURSE = sorted((ROOT / "notebooks").glob("*.ipynb"))
+SOLUTIONS = sorted((ROOT / "notebooks" / "solutions").glob("*.ipynb"))
+each = pytest.mark.parametrize("path", COURSE + SOLUTIONS, ids=lambda p: f"{p.parent.name}/{p.stem}")
+each_of_the_course = pytest.mark.parametrize("path", COURSE, ids=lambda p: p.stem)
+
+_spec = importlib.util.spec_from_file_location("hygiene", Path(__file__).with_name("hygiene.py"))
+assert _spec is not None
+assert _spec.loader is not None
+hygiene = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(hygiene)
+
+
+def code(path: Path) -> str:
+    cells = nbformat.read(path, as_version=4).cells
+    return "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+
+
+def prose(path: Path) -> str:
+    cells = nbformat.read(path, as_version=4).cells
+    return "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+
+
+@each
+def test_hygiene(path: Path) -> None:
+    assert hygiene.problems(path) == []
+
+
+@each
+def test_nbformat_is_valid_and_metadata_small(path: Path) -> None:
+    book = nbformat.read(path, as_version=4)
+    nbformat.validate(book)
+    assert book.metadata.kernelspec.name == "python3"
+    assert set(book.metadata) <= {"kernelspec", "language_info"}
+
+
+@each_of_the_course
+def test_each_notebook_has_its_solutions(path: Path) -> None:
+    solved = ROOT / "notebooks" / "solutions" / path.name
+    assert solved.exists()
+    number = path.stem[:2]
+    for name in (f"{number}.{i}" for i in (1, 2, 3)):
+        assert name in exercises()
+        assert f'attempt("{name}"' in code(path)
+        assert f'attempt("{name}"' in code(solved)
+
+
+@each_of_the_course
+def test_each_notebook_has_the_parts_a_learner_looks_for(path: Path) -> None:
+    text, source = prose(path), code(path)
+    for part in ("You will do", "You will learn", "You need", "Exercises", "What you proved", "Next"):
+        assert part in text, part
+    for call in ("symbols(", "prove(", "check(", "what_you_proved()"):
+        assert call in source, call
+    pictures = source.count("show(")
+    assert 3 <= pictures <= 5, f"{pictures} figures"
+
+
+@each
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", prose(path)):
+        assert (path.parent / target).exists(), target
+
+
+def strict(path: Path) -> subprocess.CompletedProcess[str]:
+    """nbval on one copy, alone: no configuration of this repository, no coverage, no recursion into these tests."""
+    call = [
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-c",
+        "/dev/null",
+        "--nbval",
+        "--nbval-current-env",
+    ]
+    return subprocess.run(
+        [sys.executable, *call, "--rootdir", str(path.parent), str(path)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+SMALL = ROOT / "notebooks" / "01_derive_linear_attention.ipynb"
+
+
+def tampered(path: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    book = json.loads(SMALL.read_text(encoding="utf-8"))
+    change(book)
+    path.write_text(json.dumps(book), encoding="utf-8")
+    return path
+
+
+def change_one_index(book: dict[str, Any]) -> None:
+    """v_{1} becomes v_{2} in the first stored LaTeX output."""
+    for cell in book["cells"]:
+        for output in cell.get("outputs", []):
+            latex = output.get("data", {}).get("text/latex")
+            if latex:
+                line = "".join(latex)
+                assert "v_{1}" in line
+                output["data"]["text/latex"] = line.replace("v_{1}", "v_{2}", 1)
+                return
+    raise AssertionError("no LaTeX output found")
+
+
+def strip(book: dict[str, Any]) -> None:
+    for cell in book["cells"]:
+        if cell["cell_type"] == "code":
+            cell["outputs"], cell["execution_count"] = [], None
+
+
+def test_a_copy_passes_and_one_changed_index_fails(tmp_path: Path) -> None:
+    good = strict(tampered(tmp_path / "copy.ipynb", lambda book: None))
+    assert good.returncode == 0, good.stdout
+    bad = strict(tampered(tmp_path / "index.ipynb", change_one_index))
+    assert bad.returncode == 1
+    assert "text/latex" in bad.stdout
+    assert "1 failed" in bad.stdout
+
+
+def test_stripped_outputs_are_seen(tmp_path: Path) -> None:
+    found = hygiene.problems(tampered(tmp_path / "stripped.ipynb", strip))
+    assert "not executed from top to bottom in one go" in found
+    assert any("has no output" in text for text in found)
+
+
+def first(book: dict[str, Any], what: str) -> Any:
+    cells = [cell for cell in book["cells"] if cell["cell_type"] == "code"]
+    if what == "cell":
+        return cells[0]
+    return next(o for cell in cells for o in cell["outputs"] if what in o.get("data", {}))
+
+
+def stderr(book: dict[str, Any]) -> None:
+    first(book, "cell")["outputs"].append({"output_type": "stream", "name": "stderr", "text": "Warning: old"})
+
+
+def error(book: dict[str, Any]) -> None:
+    failed = {"output_type": "error", "ename": "ValueError", "evalue": "", "traceback": []}
+    first(book, "cell")["outputs"].append(failed)
+
+
+def long_float(book: dict[str, Any]) -> None:
+    first(book, "cell")["outputs"].append(
+        {"output_type": "stream", "name": "stdout", "text": "0.30000000000000004"}
+    )
+
+
+def bare_expression(book: dict[str, Any]) -> None:
+    result = {
+        "output_type": "execute_result",
+        "execution_count": 1,
+        "data": {"text/plain": "3"},
+        "metadata": {},
+    }
+    first(book, "cell")["outputs"].append(result)
+
+
+TAMPERINGS: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
+    (lambda book: first(book, "image/png")["metadata"].clear(), "a picture without alternative text"),
+    (lambda book: first(book, "cell")["metadata"].update(tags=["nbval-skip"]), "is skipped or ignored"),
+    (lambda book: first(book, "cell").update(source="# NBVAL_IGNORE_OUTPUT"), "is skipped or ignored"),
+    (lambda book: first(book, "cell").update(execution_count=7), "not executed from top to bottom"),
+    (lambda book: first(book, "cell").update(source="x = 1\n" * 31), "31 lines in one cell"),
+    (stderr, "something else on stderr"),
+    (error, "stored output is an error, ValueError"),
+    (long_float, "prints a float with all its digits"),
+    (bare_expression, "ends in a bare expression"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), TAMPERINGS, ids=[message[:30] for _, message in TAMPERINGS])
+def test_each_hygiene_rule_can_fail(
+    change: Callable[[dict[str, Any]], None], message: str, tmp_path: Path
+) -> None:
+    found = hygiene.problems(tampered(tmp_path / "tampered.ipynb", change))
+    assert any(message in text for text in found), found

@@ -1,0 +1,55 @@
+"""SiLU and its derivative against PyTorch, finite differences and the far ends."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from hope_ref.reference.activations import sigmoid, silu, silu_derivative
+
+Z = np.concatenate([np.linspace(-30, 30, 241), [0.0, -0.0, 1e-300, -1e-300]])
+
+
+def test_equals_pytorch_and_its_autograd() -> None:
+    z = torch.from_numpy(Z).requires_grad_()
+    y = torch.nn.functional.silu(z)
+    (slope,) = torch.autograd.grad(y.sum(), z)
+    np.testing.assert_allclose(silu(Z), y.detach().numpy(), rtol=1e-14, atol=1e-300)
+    np.testing.assert_allclose(silu_derivative(Z), slope.numpy(), rtol=1e-12, atol=1e-15)
+
+
+def test_derivative_is_the_measured_slope() -> None:
+    h = 1e-5
+    np.testing.assert_allclose(silu_derivative(Z), (silu(Z + h) - silu(Z - h)) / (2 * h), rtol=0, atol=1e-9)
+
+
+def test_far_ends_are_exact_and_silent() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_array_equal(silu([-1e4, 0, 1e4]), [0, 0, 1e4])
+        np.testing.assert_array_equal(silu_derivative([-1e4, 0, 1e4]), [0, 0.5, 1])
+        np.testing.assert_array_equal(sigmoid([-1e4, 0, 1e4]), [0, 0.5, 1])
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3), (0, 4)])
+@pytest.mark.parametrize("function", [sigmoid, silu, silu_derivative])
+def test_keeps_the_shape(function: Any, shape: tuple[int, ...]) -> None:
+    assert function(np.ones(shape)).shape == shape
+
+
+@pytest.mark.parametrize("function", [sigmoid, silu, silu_derivative])
+@pytest.mark.parametrize(
+    ("z", "message"),
+    [
+        (np.ones(2, dtype=np.float32), r"z must be float64 \(or integers\), got dtype float32"),
+        ([1.0, np.nan], "z must be finite, got 1 NaN or infinite entries"),
+        (["a"], "z must be float64"),
+    ],
+)
+def test_bad_input(function: Any, z: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        function(z)

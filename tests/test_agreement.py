@@ -1,0 +1,60 @@
+"""The agreement matrix: it agrees, and it would say so if it did not."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hope_ref import agreement
+
+COMPONENTS = agreement.components()
+
+
+@pytest.mark.parametrize("component", COMPONENTS, ids=lambda c: c.name)
+def test_floors_agree(component: agreement.Component) -> None:
+    row = agreement.compare(component)
+    assert row.agrees(), row
+    assert row.identities > 0
+
+
+def test_names_are_unique() -> None:
+    assert len({component.name for component in COMPONENTS}) == len(COMPONENTS)
+
+
+def slightly_wrong(function: Any) -> Any:
+    def call(**arguments: Any) -> Any:
+        first, *rest = function(**arguments)
+        return (first * (1 + 1e-8), *rest)
+
+    return call
+
+
+@pytest.mark.parametrize("floor", ["reference", "parallel"])
+def test_an_error_of_1e8_on_one_floor_is_seen(floor: str) -> None:
+    component = COMPONENTS[0]
+    broken = dataclasses.replace(component, **{floor: slightly_wrong(getattr(component, floor))})
+    row = agreement.compare(broken, seeds=1)
+    assert not row.agrees()
+    assert "DISAGREES" in agreement.matrix([row])
+
+
+def test_a_proof_that_fails_is_seen() -> None:
+    row = agreement.compare(COMPONENTS[0], seeds=1)
+    assert row.agrees()
+    assert not row._replace(proved=row.proved - 1).agrees()
+
+
+def test_nan_is_an_infinite_error() -> None:
+    assert agreement.worst_error({"y": np.array([np.nan])}, {"y": np.array([1.0])}) == math.inf
+    assert agreement.worst_error({"y": np.array([2.0])}, {"y": np.array([4.0])}) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("error", "text"), [(None, "–"), (0.0, "0"), (3e-16, "< 1e-15"), (0.2, "< 1e0"), (math.inf, "not finite")]
+)
+def test_decade(error: float | None, text: str) -> None:
+    assert agreement.decade(error) == text

@@ -1,0 +1,95 @@
+"""The plan of the house, as rules: who may import whom."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "hope_ref"
+HEAVY = ("torch", "sympy", "matplotlib")
+
+
+def loaded_by(statement: str) -> set[str]:
+    """Top-level names of the modules that a fresh interpreter has loaded after the statement."""
+    code = f"{statement}\nimport sys\nprint(*sorted({{name.split('.')[0] for name in sys.modules}}))"
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    return set(out.stdout.split())
+
+
+def imports(file: Path) -> set[str]:
+    """Every module that a file imports, anywhere in it, as a dotted name."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def breaks(file: Path, *forbidden: str) -> list[str]:
+    return [name for name in imports(file) if any(name == f or name.startswith(f + ".") for f in forbidden)]
+
+
+@pytest.mark.parametrize("heavy", HEAVY)
+def test_the_package_loads_nothing_heavy(heavy: str) -> None:
+    assert heavy not in loaded_by("import hope_ref")
+
+
+def test_the_reference_floor_loads_numpy_alone() -> None:
+    loaded = loaded_by("import hope_ref.reference")
+    assert "numpy" in loaded
+    assert not loaded & set(HEAVY)
+
+
+def test_the_symbolic_floor_loads_no_torch() -> None:
+    loaded = loaded_by("import hope_ref.symbolic, hope_ref.symbolic.errata")
+    assert "sympy" in loaded
+    assert not loaded & {"torch", "matplotlib"}
+
+
+RULES = [
+    ("reference", ("torch", "sympy", "matplotlib", "hope_ref.symbolic", "hope_ref.parallel")),
+    ("symbolic", ("torch", "matplotlib", "hope_ref.reference", "hope_ref.parallel")),
+    ("parallel", ("sympy", "matplotlib", "hope_ref.reference", "hope_ref.symbolic")),
+    ("tasks", ("torch", "sympy", "matplotlib")),
+]
+
+
+@pytest.mark.parametrize(("floor", "forbidden"), RULES, ids=[floor for floor, _ in RULES])
+def test_floors_keep_apart(floor: str, forbidden: tuple[str, ...]) -> None:
+    files = sorted((PACKAGE / floor).rglob("*.py"))
+    assert files
+    for file in files:
+        assert not breaks(file, *forbidden), file
+
+
+def test_nothing_imports_what_is_for_notebooks() -> None:
+    for file in PACKAGE.rglob("*.py"):
+        inside = file.relative_to(PACKAGE).parts
+        if inside[0] not in ("teaching", "training", "__main__.py"):
+            assert not breaks(file, "hope_ref.teaching", "hope_ref.training"), file
+
+
+def test_only_agreement_and_teaching_import_several_floors() -> None:
+    floors = ("hope_ref.symbolic", "hope_ref.reference", "hope_ref.parallel")
+    for file in PACKAGE.rglob("*.py"):
+        inside = file.relative_to(PACKAGE).parts
+        used = [floor for floor in floors if breaks(file, floor) and floor.rsplit(".", 1)[1] != inside[0]]
+        if inside[0] not in ("agreement.py", "__main__.py", "teaching"):
+            assert not used, file
+
+
+def test_a_broken_rule_is_seen(tmp_path: Path) -> None:
+    file = tmp_path / "loop.py"
+    file.write_text(
+        "def f():\n    from torch import nn\n    import hope_ref.parallel.chunks\n", encoding="utf-8"
+    )
+    assert breaks(file, "torch") == ["torch.nn"] or set(breaks(file, "torch")) == {"torch", "torch.nn"}
+    assert breaks(file, "hope_ref.parallel") == ["hope_ref.parallel.chunks"]

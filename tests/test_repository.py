@@ -1,0 +1,146 @@
+"""The repository as a newcomer meets it: dependency lists that agree, a wheel with its data, pages up to date."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+EXTRAS = PROJECT["project"]["optional-dependencies"]
+
+
+def pins() -> dict[str, str]:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    requirements = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    return {canonicalize_name(r.name): next(iter(r.specifier)).version for r in requirements}
+
+
+def declared() -> list[Requirement]:
+    return [
+        Requirement(text)
+        for group in (PROJECT["project"]["dependencies"], *EXTRAS.values())
+        for text in group
+    ]
+
+
+@pytest.mark.parametrize("requirement", declared(), ids=lambda r: r.name)
+def test_every_range_admits_its_pin(requirement: Requirement) -> None:
+    pinned = pins().get(canonicalize_name(requirement.name))
+    assert pinned is not None, f"{requirement.name} has no exact version in constraints.txt"
+    assert pinned in requirement.specifier
+
+
+def test_constraints_are_exact() -> None:
+    for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines():
+        assert not line or line.startswith("#") or re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", line), line
+    assert pins()["torch"] == "2.13.0"
+
+
+@pytest.mark.parametrize("requirement", declared(), ids=lambda r: r.name)
+def test_what_runs_here_is_what_is_pinned(requirement: Requirement) -> None:
+    from importlib.metadata import version
+
+    assert version(requirement.name).split("+")[0] == pins()[canonicalize_name(requirement.name)]
+
+
+def test_environment_yml_is_python_and_this_package() -> None:
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    *conda, pip = environment["dependencies"]
+    python = next(Requirement(entry) for entry in conda if entry.startswith("python"))
+    assert python.specifier == SpecifierSet(PROJECT["project"]["requires-python"])
+    assert "pip" in conda
+    assert len(conda) == 2, "everything else comes from pyproject.toml"
+    constraints, package = pip["pip"]
+    assert constraints == "-c constraints.txt"
+    extras = Requirement(package.removeprefix("-e ").replace(".[", "hope_ref[")).extras
+    assert extras == set(EXTRAS)
+
+
+def test_every_dependency_says_why() -> None:
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    for requirement in declared():
+        assert re.search(rf'^\s*"{re.escape(requirement.name)}[^"]*",\s+# \w', text, re.MULTILINE), (
+            requirement.name
+        )
+
+
+def test_a_built_wheel_holds_its_data(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    shutil.copytree(ROOT / "hope_ref", source / "hope_ref", ignore=shutil.ignore_patterns("__pycache__"))
+    build = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        "--no-build-isolation",
+    ]
+    subprocess.run([*build, "-w", str(tmp_path), str(source)], check=True, timeout=300)
+    (wheel,) = tmp_path.glob("*.whl")
+    held = set(zipfile.ZipFile(wheel).namelist())
+    here = {
+        file.relative_to(ROOT).as_posix()
+        for file in (ROOT / "hope_ref").rglob("*")
+        if file.is_file() and "__pycache__" not in file.parts
+    }
+    assert here <= held, here - held
+    assert "hope_ref/py.typed" in held
+    assert any(name.endswith(".mplstyle") for name in held)
+
+
+def test_generated_pages_are_up_to_date() -> None:
+    from hope_ref.__main__ import main
+
+    assert main(["docs", "--check", "--folder", str(ROOT)]) == 0
+
+
+LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#]+)")
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_links_of_the_pages_lead_somewhere(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for target in LINK.findall(text):
+        assert (ROOT / target).exists(), f"{page} links to {target}"
+
+
+def test_pictures_of_the_readme_have_alternative_text() -> None:
+    pictures = re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert pictures
+    for alternative, target in pictures:
+        assert len(alternative) > 40, target
+
+
+def test_files_stay_small() -> None:
+    for file in (ROOT / "hope_ref").rglob("*.py"):
+        assert len(file.read_text(encoding="utf-8").splitlines()) <= 400, f"{file} asks to be two"
+
+
+def test_the_readme_example_runs_and_shows_what_it_says() -> None:
+    (example,) = re.findall(
+        r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL
+    )
+    found: dict[str, Any] = {}
+    exec(example, found)
+    shown = re.search(r"y\.shape, memory\.shape\s+# (.*)", example)
+    assert shown is not None
+    assert shown.group(1) == f"{tuple(found['y'].shape)}, {tuple(found['memory'].shape)}"
+    assert found["more"].shape == found["y"].shape
