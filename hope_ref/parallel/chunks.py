@@ -15,8 +15,7 @@ lower-triangular system for all writes of the chunk at once,
 
     S_t q = γ_t S_0 q + Σ_{s≤t} D_{t,s} (φ_sᵀ q) w_s,        S_C = γ_C S_0 + Σ_s D_{C,s} w_s φ_sᵀ.
 
-Nothing is divided by α: D comes from differences of cumulative sums of log α, all of them <= 0, so every factor
-is at most 1. [D] The pieces below work on one chunk, (..., C, d), so that rules whose u depends on the state at
+Nothing is divided by α: D comes from cumulative sums of log α, all of them <= 0, so every factor is at most 1. [D] The pieces below work on one chunk, (..., C, d), so that rules whose u depends on the state at
 the chunk's boundary can call them in turn; `recurrence` strings them together when φ, u, η, α are given.
 """
 
@@ -46,16 +45,19 @@ def decays(alpha: Tensor) -> Decays:
     """The decays of one chunk from its retentions α in [0, 1], (..., C).
 
     α below 1e-30 counts as 1e-30 (so at α = 0 exactly the gradient with respect to α is 0, where the token
-    loop has one). Entries above the diagonal are masked before the exponential, not after: exp could
-    overflow there, and inf times the mask's 0 is NaN in the backward pass.
+    loop has one). Entries above the diagonal are masked before the exponential: there they mean nothing.
     """
     log_alpha = alpha.clamp_min(LEAST_ALPHA).log()
-    total = log_alpha.cumsum(-1)  # log γ_t, (..., C)
-    before = torch.cat([torch.zeros_like(total[..., :1]), total[..., :-1]], -1)  # log γ_{t-1}
+    gamma = log_alpha.cumsum(-1).exp()
     past = torch.ones(alpha.shape[-1], alpha.shape[-1], dtype=torch.bool, device=alpha.device).tril()
-    ratio = (total[..., :, None] - total[..., None, :]).masked_fill(~past, -torch.inf).exp()
-    ratio_before = (before[..., :, None] - total[..., None, :]).masked_fill(~past.tril(-1), -torch.inf).exp()
-    return Decays(total.exp(), before.exp(), ratio, ratio_before)
+    # Σ log α_r over s < r <= t, for each s on its own: a difference of two long sums would lose digits.
+    steps = log_alpha[..., :, None].expand(*alpha.shape, alpha.shape[-1])  # (..., r, s)
+    ratio = steps.masked_fill(~past.tril(-1), 0).cumsum(-2).masked_fill(~past, -torch.inf).exp()
+    gamma_before = torch.cat([torch.ones_like(gamma[..., :1]), gamma[..., :-1]], -1)
+    ratio_before = torch.cat(
+        [torch.zeros_like(ratio[..., :1, :]), ratio[..., :-1, :]], -2
+    )  # D_{t-1,s}, one row on
+    return Decays(gamma, gamma_before, ratio, ratio_before)
 
 
 def writes(phi: Tensor, u: Tensor, eta: Tensor, decay: Decays, state: Tensor, erase: str) -> Tensor:
