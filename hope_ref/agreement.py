@@ -162,6 +162,19 @@ def _tokens(rng: np.random.Generator, **gates: float) -> dict[str, Any]:
     return arguments | {name: rng.uniform(0, end, size=37) for name, end in gates.items()}
 
 
+def _recurrence(rng: np.random.Generator) -> dict[str, Any]:
+    """`_tokens` under the names of the rank-one recurrence."""
+    names = {"q": "q", "k": "phi", "v": "u", "memory": "state", "eta": "eta", "alpha": "alpha"}
+    return {names[name]: array for name, array in _tokens(rng, eta=1.9, alpha=1).items()}
+
+
+def _titans(**arguments: Any) -> tuple[Array, ...]:
+    """`reference.titans` with its state taken apart: outputs, weights, momentum."""
+    weights = [arguments.pop(name) for name in ("memory", "w1", "w2") if name in arguments]
+    y, state = reference.titans.titans(**arguments, state=reference.titans.start(*weights))
+    return (y, *state.weights, *state.momentum)
+
+
 def _layer(rng: np.random.Generator) -> dict[str, Any]:
     """A linear layer, d_in = 5, d_out = 3, and a batch of 37 inputs with their gradients and learning rates."""
     return {
@@ -319,5 +332,38 @@ def components() -> tuple[Component, ...]:
                 lambda rng: {"x": rng.normal(size=(4, 6))},
             )
             for coefficients in parallel.newton_schulz.COEFFICIENTS
+        ),
+        Component(
+            "Titans, matrix memory",
+            "titans",
+            ("y", "memory", "momentum"),
+            symbolic.titans.statement,
+            _titans,
+        ),
+        Component(
+            "Titans, perceptron memory, chunks of 2",
+            "titans",
+            ("y", "w1", "w2", "momentum1", "momentum2"),
+            partial(symbolic.titans.perceptron_statement, chunk_size=2),
+            partial(_titans, chunk_size=2),
+        ),
+        *(
+            Component(
+                f"rank-one recurrence, erase {erase.replace('_', ' ')}",
+                "chunks",
+                ("y", "state"),
+                partial(symbolic.chunks.statement, erase),
+                partial(reference.chunks.recurrence, erase=erase),
+                partial(parallel.chunks.recurrence, chunk_size=8, erase=erase),
+                _recurrence,
+            )
+            for erase in parallel.chunks.ERASE
+        ),
+        Component(
+            "rank-one recurrence with momentum",
+            "chunks",
+            ("y", "state", "momentum"),
+            symbolic.chunks.momentum_statement,
+            reference.chunks.momentum_recurrence,
         ),
     )

@@ -6,20 +6,32 @@ and comes back, never hidden.
 
 from hope_ref.reference import (
     activations,
+    chunks,
+    continuum_memory,
     delta_gradient_descent,
     delta_rule,
     gradient_descent,
     linear_attention,
+    m3,
     momentum,
     newton_schulz,
+    self_modifying_titans,
+    state,
+    titans,
 )
 
 __all__ = [
     "activations",
+    "chunks",
+    "continuum_memory",
     "delta_gradient_descent",
     "delta_rule",
     "gradient_descent",
     "linear_attention",
+    "m3",
     "momentum",
     "newton_schulz",
+    "self_modifying_titans",
+    "state",
+    "titans",
 ]

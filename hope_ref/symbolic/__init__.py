@@ -6,27 +6,37 @@
 from __future__ import annotations
 
 from hope_ref.symbolic import (
+    chunks,
+    continuum_memory,
     delta_gradient_descent,
     delta_rule,
     gradient_descent,
     linear_attention,
+    m3,
     momentum,
     newton_schulz,
+    self_modifying_titans,
     tables,
+    titans,
 )
 from hope_ref.symbolic.identity import Identity
 
 __all__ = [
     "CONCEPTS",
+    "chunks",
+    "continuum_memory",
     "delta_gradient_descent",
     "delta_rule",
     "gradient_descent",
     "identities",
     "linear_attention",
+    "m3",
     "momentum",
     "named",
     "newton_schulz",
+    "self_modifying_titans",
     "tables",
+    "titans",
 ]
 
 CONCEPTS = (
@@ -36,6 +46,11 @@ CONCEPTS = (
     delta_gradient_descent,
     momentum,
     newton_schulz,
+    titans,
+    chunks,
+    continuum_memory,
+    m3,
+    self_modifying_titans,
     tables,
 )  # in the order of the course
 

@@ -30,7 +30,7 @@ class Erratum:
         printed: what stands there, in words and LaTeX.
         reading: what is right, or which choice this project makes, and why.
         identity: name of the identity whose `printed_proof` fails and whose `proof` holds; for rows that are not
-            wrong, an identity that shows the point. None where the concept is not on the symbolic floor yet.
+            wrong, an identity that shows the point, if there is one.
     """
 
     row: int
@@ -60,12 +60,12 @@ ERRATA: tuple[Erratum, ...] = (
     Erratum(4, "unsimplified", "S 21", r"$\beta_t = \frac{1}{\eta} - \frac{\lambda^2}{\eta(\lambda^2 + \eta)}$ beside $\alpha_t = \frac{1}{\lambda^2 + \eta}$", r"$\beta_t = \alpha_t$: one number, not two.", "delta_gradient_descent.beta_is_alpha"),
     Erratum(5, "wrong", "P 57", r"$\eta' = \eta / (1 + \eta)$", r"Only for $\|x\| = 1$; for every length $\eta' = \eta / (1 + \eta \|x\|^2)$.", "delta_gradient_descent.step"),
     Erratum(6, "wrong", "P20 28–29", r"$W_t (I - x x^\top) - \eta \nabla_y \mathcal{L}\, x^\top$", r"No step size on the erase: it wipes the direction out at $\|x\| = 1$ and diverges for $\|x\|^2 > 2$. Superseded by [P 57].", "delta_gradient_descent.conference_step"),
-    Erratum(7, "wrong", "S 15", r"$\theta_{i+1} = 0$ unless $i \equiv 0 \pmod C$", r"The *update* is 0; θ stays as it is. [P 71] subtracts the braces."),
-    Erratum(8, "wrong", "S 15, P 71", r"$\sum_{t=i-C}^{i}$", r"That has C + 1 terms and counts each boundary token twice: the sum runs from $i - C + 1$."),
+    Erratum(7, "wrong", "S 15", r"$\theta_{i+1} = 0$ unless $i \equiv 0 \pmod C$", r"The *update* is 0; θ stays as it is. [P 71] subtracts the braces.", "continuum_memory.otherwise"),
+    Erratum(8, "wrong", "S 15, P 71", r"$\sum_{t=i-C}^{i}$", r"That has C + 1 terms and counts each boundary token twice: the sum runs from $i - C + 1$.", "continuum_memory.window"),
     Erratum(9, "ambiguous", "below S 15, P 70", r"$f_\ell = L_{\max} / C^{(\ell)}$", r"Updates per window; the tutorial takes the longest sequence as the window, the paper the largest chunk. Say which."),
     Erratum(10, "ambiguous", "below S 35", "each level of the continuum memory updates by Delta Gradient Descent", "The paper lets any optimiser's error signal stand there and asks for a simple rule; gradient descent is the default, Delta Gradient Descent an option."),
     Erratum(11, "ambiguous", "S 14, P 73, P Fig. 5", "level 1 is the fast one", "The figure and the tutorial apply the fast level first; [P 73] counts the slow one first. An option, fast to slow by default."),
-    Erratum(12, "wrong", "S 30–33, P 90", r"$\mathcal{M}_{C \lceil t/C \rceil}$", r"The state at the *end* of the chunk: the future. Causal is $C \lfloor t/C \rfloor$ for tokens counted from 0."),
+    Erratum(12, "wrong", "S 30–33, P 90", r"$\mathcal{M}_{C \lceil t/C \rceil}$", r"The state at the *end* of the chunk: the future. Causal is $C \lfloor t/C \rfloor$ for tokens counted from 0.", "chunks.boundary"),
     Erratum(13, "ambiguous", "S 34, P 82, P 83, P 90", r"the read uses $M_t$, $M_{t-1}$ or the boundary state", "Three conventions in one paper; an option, after the write by default."),
     Erratum(14, "wrong", "S 13", r"$\min_m -\langle m, \nabla_W \mathcal{L} \rangle$", r"A gradient step on it gives $m + \eta \nabla$; the update printed with it needs $+\langle m, \nabla_W \mathcal{L} \rangle$.", "momentum.step"),
     Erratum(15, "wrong", "P 19–20", r"$\langle \Phi x, -\nabla_y \mathcal{L} \rangle$ under an arg min", r"It must be $+\nabla_y \mathcal{L}$, as in [P 9].", "gradient_descent.wrong_sign_paper"),
@@ -80,7 +80,7 @@ ERRATA: tuple[Erratum, ...] = (
     Erratum(24, "wrong", "P 44", r"$O - \zeta (O - g + 2 O (O^\top O - I))$", r"The gradient of [P 43] is $4 O (O^\top O - I)$; at $\zeta = 1/8$ it gives the cubic Newton–Schulz step. There is no $(O - g)$ in it.", "newton_schulz.gradient"),
     Erratum(25, "wrong", "P 103–105", r"$W - \eta m^*$ with $g = -\nabla$", r"Ascent: $W + \eta m^*$, or $g = +\nabla$.", "momentum.adam_sign"),
     Erratum(26, "unsupported", "tutorial, P App. B", "Adam is the optimal associative memory for gradients", r"With sums the minimiser has AdaGrad's denominator; with weights $\beta^{t-i}$ that sum to 1 it is exactly Adam with $\beta_1 = \beta_2$ and ε = 0; $\beta_1 \ne \beta_2$ solves no single such regression, and the target P is chosen to make it so.", "momentum.adam_two_betas"),
-    Erratum(27, "wrong", "P 75, P Alg. 1", r"$-\beta_2 \sum g$ in the text, $+\beta_3 \sum g$ in the algorithm; f + 1 terms; nothing decays", "The plus sign, f terms, and moving averages."),
+    Erratum(27, "wrong", "P 75, P Alg. 1", r"$-\beta_2 \sum g$ in the text, $+\beta_3 \sum g$ in the algorithm; f + 1 terms; nothing decays", "The plus sign, f terms, and moving averages.", "m3.printed"),
     Erratum(28, "wrong", "P 4.3", "at β = 0.9 the last 6 gradients hold 50 %, the last 43 hold 99 %", "7 and 44: the paper counts the index from 0.", "momentum.gradients_to_hold"),
     Erratum(29, "wrong", "S 4–5, P 93", r"$\|M k - v\|^2$ with the gradient $(M k - v) k^\top$", r"The gradient is $2 (M k - v) k^\top$; write ½‖·‖², or let η absorb the 2.", "delta_rule.gradient"),
     Erratum(30, "unsupported", "tutorial", "early in a sequence the model generates easier targets: an implicit curriculum", "Not in the paper; to be measured."),
@@ -95,7 +95,6 @@ ERRATA: tuple[Erratum, ...] = (
 def markdown() -> str:
     """The whole of ERRATA.md: a summary, then one section per row."""
     counts = ", ".join(f"{sum(e.kind == kind for e in ERRATA)} {kind}" for kind in KINDS)
-    waiting = sum(e.kind == "wrong" and e.identity is None for e in ERRATA)
     lines = [
         "# Errata",
         "",
@@ -105,7 +104,7 @@ def markdown() -> str:
         "",
         "A row that is *wrong* has two proofs that run in every test: the printed form leaves a residual, the corrected",
         "form leaves none. Its size is the relative error of the printed form, in the Frobenius norm, with every symbol",
-        f"drawn at random (positive ones from (0.2, 0.9)). {waiting} rows wait for their concept to be derived here.",
+        "drawn at random (positive ones from (0.2, 0.9)).",
         "",
     ]
     for erratum in ERRATA:
@@ -118,8 +117,6 @@ def markdown() -> str:
         identity, size = erratum.proof(), erratum.size()
         if identity is not None:
             lines.append(f"- **proof**: `{identity.name}`: {identity.claim}")
-        elif erratum.kind == "wrong":
-            lines.append("- **proof**: comes with its concept on the symbolic floor")
         if size is not None:
             lines.append(f"- **size of the slip**: {size:.0%}")
         lines.append("")

@@ -48,5 +48,5 @@ class Statement(NamedTuple):
         matrices = [
             sp.Matrix(r) if isinstance(r, sp.MatrixBase) else sp.Matrix([[r]]) for r in self.results.values()
         ]
-        outcome = sp.lambdify(unknowns, matrices, "numpy")(*values)
+        outcome = sp.lambdify(unknowns, matrices, "numpy", cse=True)(*values)
         return {name: np.asarray(o, dtype=np.float64) for name, o in zip(self.results, outcome, strict=True)}

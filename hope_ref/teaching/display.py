@@ -11,7 +11,8 @@ from hope_ref.teaching.checks import check_true
 if TYPE_CHECKING:
     from hope_ref.teaching.figures import Drawing
 
-WIDE, READABLE = 600, 750  # characters of LaTeX: of both sides in one line, of one side at all
+# Characters of LaTeX: of both sides side by side, of both where there are many rows, in the longest; of one side.
+WIDE, WIDE_ROWS, READABLE = 600, 345, 750
 
 
 def _publish(bundle: dict[str, Any], metadata: dict[str, Any] | None = None) -> None:
@@ -38,15 +39,17 @@ def prove(name: str) -> None:
     from hope_ref import symbolic
 
     identity = symbolic.named(name)
-    residual = identity.residual()
+    residual, sides = identity.residual(), [sp.Matrix([side]) for side in identity.proof()]
     derived, stated = (sp.latex(side) for side in identity.proof())
+    in_a_row = sum(max(sum(len(sp.latex(e)) for e in row) for row in side.tolist()) for side in sides)
+    fits = len(derived) + len(stated) <= WIDE or (residual.rows >= 3 and in_a_row <= WIDE_ROWS)
     left, right = (
         rf"\underbrace{{{derived}}}_{{\text{{derived}}}}",
         rf"\underbrace{{{stated}}}_{{\text{{stated}}}}",
     )
     if max(len(derived), len(stated)) > READABLE:
         latex = rf"{identity.correct} \qquad \underbrace{{{sp.latex(residual)}}}_{{\text{{derived}} - \text{{stated}}}}"
-    elif len(derived) + len(stated) > WIDE:
+    elif not fits:
         latex = rf"\small \begin{{aligned}} & {left} \\ = \; & {right} \end{{aligned}}"
     else:
         latex = rf"{left} \;=\; {right}"

@@ -1,0 +1,154 @@
+"""The complete state of one head's memories: names and shapes of its arrays, where it starts, its check, its file. [D]
+
+Arrays go by plain names, w1_k, w2_k, …, w1_memory, w2_memory (w_k, …, w_memory if linear), b1_k, … for inner momentum.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hope_ref.config import HopeConfig
+from hope_ref.validation import Array, shape_is
+
+Arrays = dict[str, Array]
+PARTS = ("weights", "boundary", "momentum")
+
+
+class State(NamedTuple):
+    """All that a later token can see of earlier ones.
+
+    Attributes:
+        weights: W_t of every memory.
+        boundary: the copies at b(t), for both groups of memories.
+        momentum: B_t of every weight; empty if ``inner_momentum`` is 0.
+        position: tokens seen so far.
+    """
+
+    weights: Arrays
+    boundary: Arrays
+    momentum: Arrays
+    position: int
+
+
+def weight_names(memory: str, config: HopeConfig) -> tuple[str, ...]:
+    """Names of a memory's weights: (w1_k, w2_k), or (w_k,) if linear."""
+    layers = ("w1", "w2") if config.architecture == "mlp" else ("w",)
+    return tuple(f"{layer}_{memory}" for layer in layers)
+
+
+def momentum_name(weight_name: str) -> str:
+    """b1_k belongs to w1_k."""
+    return "b" + weight_name[1:]
+
+
+def weight_shapes(config: HopeConfig, d: int, hidden: int | str) -> dict[str, tuple[int | str, ...]]:
+    """The shape of every weight by name: w1_□ (d, h), w2_□ (h, d), or w_□ (d, d) if linear."""
+    shapes: tuple[tuple[int | str, ...], ...] = ((d, hidden), (hidden, d))
+    if config.architecture == "linear":
+        shapes = ((d, d),)
+    return {
+        name: shape
+        for memory in config.memories
+        for name, shape in zip(weight_names(memory, config), shapes, strict=True)
+    }
+
+
+def same_names(what: str, got: Iterable[str], want: Iterable[str]) -> None:
+    """Raise a ValueError unless both have the same names, in any order."""
+    if not isinstance(got, dict):
+        raise ValueError(f"{what} must be a dict of named arrays, got {type(got).__name__}")
+    missing, unknown = sorted(set(want) - set(got)), sorted(map(str, set(got) - set(want)))
+    if missing or unknown:
+        raise ValueError(
+            f"{what} must hold {', '.join(want)}; missing: {', '.join(missing) or 'none'}, "
+            f"unknown: {', '.join(unknown) or 'none'}"
+        )
+
+
+def initial_state(parameters: Arrays, config: HopeConfig) -> State:
+    """W_0 everywhere, no momentum, nothing seen."""
+    names = [name for memory in config.memories for name in weight_names(memory, config)]
+    weights = {name: parameters[name] for name in names}
+    moving = names if config.inner_momentum > 0 else []
+    momentum = {momentum_name(name): np.zeros_like(parameters[name]) for name in moving}
+    return State(weights, dict(weights), momentum, 0)
+
+
+def checked_state(state: Any, parameters: Arrays, config: HopeConfig) -> State:
+    """The state, if its names, shapes and types fit the parameters; it need not be finite: an overflow may go on."""
+    if not isinstance(state, State):
+        raise ValueError(f"state must be a State or None, got {type(state).__name__}")
+    start = initial_state(parameters, config)
+    for part in PARTS:
+        arrays, wanted = getattr(state, part), getattr(start, part)
+        same_names(f"state.{part}", arrays, wanted)
+        for name, want in wanted.items():
+            _float64(f"state.{part}['{name}']", arrays[name], want.shape)
+    _position("state.position", state.position)
+    return state
+
+
+def save_state(path: str | Path, state: State) -> None:
+    """Write the state to a .npz file: to a temporary file beside it first, then renamed, so that none is ever half written.
+
+    Args: path, taken as it is; state. Raises: OSError if it cannot be written.
+    """
+    path = Path(path)
+    arrays = {f"{part}.{name}": array for part in PARTS for name, array in getattr(state, part).items()}
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, position=np.int64(state.position), **arrays)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def load_state(path: str | Path) -> State:
+    """Read what `save_state` wrote.
+
+    Args: path. Returns: the state, bit for bit. Raises: ValueError if the file holds anything else; OSError.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (ValueError, zipfile.BadZipFile, EOFError, AttributeError, TypeError) as error:
+        raise ValueError(f"{path} must be a .npz file of a state: {error}") from error
+    parts: dict[str, Arrays] = {part: {} for part in PARTS}
+    if "position" not in arrays:
+        raise ValueError(f"{path} must hold position, got {', '.join(arrays) or 'nothing'}")
+    position = arrays.pop("position")
+    for name, array in arrays.items():
+        part, _, key = name.partition(".")
+        if part not in parts or not key:
+            raise ValueError(f"{path}: names must begin with weights., boundary. or momentum., got {name}")
+        _float64(f"{path}: {name}", array, None)
+        parts[part][key] = array
+    if position.dtype != np.int64 or position.ndim:
+        raise ValueError(
+            f"{path}: position must be one integer, got {position.dtype} of shape {position.shape}"
+        )
+    return State(**parts, position=_position(f"{path}: position", int(position)))
+
+
+def _float64(name: str, value: Any, shape: tuple[int, ...] | None) -> None:
+    if not isinstance(value, np.ndarray) or value.dtype != np.float64:
+        raise ValueError(
+            f"{name} must be a float64 array, got {getattr(value, 'dtype', type(value).__name__)}"
+        )
+    if shape is not None:
+        shape_is(name, value.shape, shape)
+
+
+def _position(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"{name} must be an integer >= 0, got {value!r}")
+    return value

@@ -1,0 +1,188 @@
+"""Self-modifying Titans: memories that make their own keys, values, rates and targets. Source: [S 25-34], [P 83-93].
+
+One head, token by token. Everything that token t needs is made from the states at its chunk's boundary b(t); the
+states themselves move at every token. The options are those of `HopeConfig`, each said where it acts.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hope_ref.config import HopeConfig
+from hope_ref.reference.memory_network import Weights, answer, associations, sigmoid, softplus, unit, write
+from hope_ref.reference.memory_parameters import init, random_parameters
+from hope_ref.reference.memory_states import (
+    State,
+    checked_state,
+    initial_state,
+    load_state,
+    momentum_name,
+    same_names,
+    save_state,
+    weight_names,
+    weight_shapes,
+)
+from hope_ref.validation import Array, float64
+
+__all__ = [
+    "State",
+    "Token",
+    "at_boundary",
+    "generate",
+    "init",
+    "load_state",
+    "random_parameters",
+    "save_state",
+    "self_modifying_titans",
+    "write_all",
+]
+
+Arrays = dict[str, Array]
+
+
+class Token(NamedTuple):
+    """What one token makes of itself, all from the boundary states."""
+
+    k: Array  # (d,)
+    v: Array  # (d,)
+    q: Array  # (d,)
+    eta: dict[str, float]  # one learning rate per memory
+    alpha: float  # one retention for all
+
+
+def self_modifying_titans(
+    x_key: Any, x_value: Any, x_query: Any, parameters: Arrays, config: HopeConfig, state: State | None = None
+) -> tuple[Array, State]:
+    """Every memory □ rewrites itself toward its own target: M_□,t = DGD step on ℓ(M_□(k_t), M_□(v_t)); o_t = M_memory(q_t).
+
+    [S 25-34], [P 83-93]. Per token: `generate` makes k, v, q, η and α at the boundary, `write_all` moves every
+    memory, the answer to q is the output. A split at any token gives the same outputs and the same final state.
+    An overflow is not hidden: inf and NaN pass into outputs and state. ``config.target_gradient`` has no effect
+    here, where nothing is differentiated; width, heads and hidden neither: sizes come from the arrays.
+
+    Args:
+        x_key, x_value, x_query: the token's three views, (T, d) each; one and the same in the bare equations.
+        parameters: initial states and read-outs by name, as `random_parameters` makes them: w1_□ (d, h) and
+            w2_□ (h, d), or w_□ (d, d) if linear, for □ in ``config.memories``; w_query (d, d) unless adaptive_query;
+            eta_readout (d,), eta_bias_□ (), alpha_readout (d,), alpha_bias (). eta_max is ``config.eta_max``.
+        config: the options.
+        state: what the last call returned; None starts from the parameters.
+    Returns:
+        outputs, (T, d), and the final state.
+    Raises:
+        ValueError: naming the argument, what it got and what it wants.
+    """
+    x_key, x_value, x_query, parameters = _arguments(x_key, x_value, x_query, parameters, config)
+    state = initial_state(parameters, config) if state is None else checked_state(state, parameters, config)
+    outputs = np.zeros_like(x_key)  # (T, d)
+    with np.errstate(over="ignore", invalid="ignore"):  # seen in the results
+        for t in range(len(x_key)):
+            boundary = at_boundary(state, config)
+            token = generate(x_key[t], x_value[t], x_query[t], parameters, config, boundary)
+            weights, momentum = write_all(token, parameters, config, boundary, state)
+            source = {"post": weights, "pre": state.weights, "boundary": boundary}[config.read]
+            outputs[t] = answer(of(source, "memory", config), token.q, skip=config.read_skip)
+            state = State(weights, boundary, momentum, state.position + 1)
+    return outputs, state
+
+
+def of(weights: Arrays, memory: str, config: HopeConfig) -> Weights:
+    """The weights of one memory, (W1, W2) or (W,)."""
+    return tuple(weights[name] for name in weight_names(memory, config))
+
+
+def at_boundary(state: State, config: HopeConfig) -> Arrays:
+    """The weights at b(t): a memory whose chunk begins at this token takes its current ones, the others keep theirs.
+
+    b(t) = C ⌊t/C⌋ for tokens counted from 0, C that of the memory's own group; all copies are taken before any is read.
+    """
+    boundary = dict(state.boundary)
+    for memory in config.memories:
+        if state.position % config.chunk_size(memory) == 0:
+            boundary |= {name: state.weights[name] for name in weight_names(memory, config)}
+    return boundary
+
+
+def generate(
+    x_key: Array, x_value: Array, x_query: Array, parameters: Arrays, config: HopeConfig, boundary: Arrays
+) -> Token:
+    """k = unit(M_k(x^k)), v = M_v(x^v), q = unit(W_q x^q), η_□ from M_η(x^v), α from M_α(x^k) [P 83, D].
+
+    v is made unit with ``value_norm``; q = unit(M_q(x^q)) with ``adaptive_query``. The read-outs turn a memory's d
+    numbers into one; η goes through softplus for implicit steps and through eta_max · sigmoid for the others.
+    """
+    root = math.sqrt(len(x_key))
+    k = unit(answer(of(boundary, "k", config), x_key))
+    v = answer(of(boundary, "v", config), x_value)
+    asked = (
+        answer(of(boundary, "q", config), x_query)
+        if config.adaptive_query
+        else parameters["w_query"] @ x_query
+    )
+    z = parameters["eta_readout"] @ answer(of(boundary, "eta", config), x_value) / root
+    eta = {}
+    for memory in config.memories:
+        raw = z + parameters[f"eta_bias_{memory}"]
+        eta[memory] = float(softplus(raw) if config.step == "implicit" else config.eta_max * sigmoid(raw))
+    raw = parameters["alpha_readout"] @ answer(of(boundary, "alpha", config), x_key) / root
+    alpha = float(sigmoid(raw + parameters["alpha_bias"]))
+    return Token(k, unit(v) if config.value_norm else v, unit(asked), eta, alpha)
+
+
+def write_all(
+    token: Token, parameters: Arrays, config: HopeConfig, boundary: Arrays, state: State
+) -> tuple[Arrays, Arrays]:
+    """Move every memory that writes by one token: its target is its own answer to v (or v itself) [P 84-88].
+
+    Gradients are taken at the boundary, the erase term and the retention act on the moving state. α is 1 for
+    memories other than `memory` unless ``retention_scope`` is "all". Returns all weights and all momenta.
+    """
+    weights, momentum = dict(state.weights), dict(state.momentum)
+    for memory in config.writers:
+        own = of(boundary, memory, config)
+        target = answer(own, token.v) if config.target == "self" else token.v  # v̂
+        alpha = token.alpha if memory == "memory" or config.retention_scope == "all" else 1.0
+        pairs = associations(own, token.k, target, config)
+        for name, (phi, u) in zip(weight_names(memory, config), pairs, strict=True):
+            b_name = momentum_name(name)
+            weights[name], moved = write(
+                weights[name],
+                parameters[name],
+                momentum.get(b_name),
+                phi,
+                u,
+                token.eta[memory],
+                alpha,
+                config,
+            )
+            if moved is not None:
+                momentum[b_name] = moved
+    return weights, momentum
+
+
+def _arguments(
+    x_key: Any, x_value: Any, x_query: Any, parameters: Any, config: HopeConfig
+) -> tuple[Array, Array, Array, Arrays]:
+    """Views and parameters as finite float64 arrays of fitting shapes, under exactly the names that are needed."""
+    if not isinstance(config, HopeConfig):
+        raise ValueError(f"config must be a HopeConfig, got {type(config).__name__}")
+    x_key = float64("x_key", x_key, ("T", "d"))
+    x_value, x_query = float64("x_value", x_value, x_key.shape), float64("x_query", x_query, x_key.shape)
+    d = x_key.shape[1]
+    if d == 0:
+        raise ValueError(f"x_key must have shape (T, d) with d >= 1, got {x_key.shape}")
+    shapes: dict[str, tuple[int | str, ...]] = {} if config.adaptive_query else {"w_query": (d, d)}
+    shapes |= {"eta_readout": (d,), "alpha_readout": (d,), "alpha_bias": ()}
+    shapes |= {f"eta_bias_{memory}": () for memory in config.memories}
+    same_names("parameters", parameters, [*shapes, *weight_shapes(config, d, "h")])
+    hidden: int | str = "h"
+    if config.architecture == "mlp":
+        hidden = float64("parameters['w1_k']", parameters["w1_k"], (d, "h")).shape[1]
+    shapes |= weight_shapes(config, d, hidden)
+    found = {
+        name: float64(f"parameters['{name}']", parameters[name], shape) for name, shape in shapes.items()
+    }
+    return x_key, x_value, x_query, found

@@ -1,0 +1,216 @@
+r"""M3 derived: what its two clocks add up, what they tend to, and why Newton–Schulz makes a plain sum forget its rates."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import sympy as sp
+
+from hope_ref.symbolic.algebra import gradient, inner, matrix, minimiser, positive, real, squared_norm
+from hope_ref.symbolic.identity import Identity, Sides
+from hope_ref.symbolic.newton_schulz import COEFFICIENTS, polynomial_step
+from hope_ref.symbolic.statement import Statement
+
+BETA1, BETA2, BETA3, SCALE = positive("beta_1 beta_2 beta_3 c")
+EVERY = 3  # f, the gradients in a window
+G, START = matrix("g", 2, 2), matrix("a", 2, 2)
+
+
+def statement() -> Statement:
+    """One step of `reference.m3_step` that closes a window, on a 2 × 2 weight, with one Newton–Schulz step.
+
+    The state's arrays are arguments of their own; the step is number 2 and f = 2.
+    """
+    w, m1, m2, window, o2 = (matrix(name, 2, 2) for name in ("W", "m", "n", "s", "O"))
+    v = sp.Matrix(2, 2, sp.symbols("V_1:5", positive=True))
+    lr, slow, epsilon = positive("lr a epsilon")
+    m1_new, window_new = BETA1 * m1 + (1 - BETA1) * G, window + G
+    m2_new = BETA3 * m2 + (1 - BETA3) * window_new
+    update = _newton_schulz(m1_new, sp.Rational(1, 10**7)) + slow * o2
+    v_new = BETA2 * v + (1 - BETA2) * update.applyfunc(lambda u: u**2)
+    scale = (v_new / (1 - BETA2**2)).applyfunc(lambda entry: sp.sqrt(entry) + epsilon)
+    state = {"m1": m1, "m2": m2, "window": window, "o2": o2, "second_moment": v}
+    rates = {
+        "lr": lr,
+        "beta1": BETA1,
+        "beta2": BETA2,
+        "beta3": BETA3,
+        "slow_weight": slow,
+        "epsilon": epsilon,
+    }
+    return Statement(
+        {"w": w, "gradient": G, **state, **rates},
+        {
+            "w": w - lr * sp.Matrix(2, 2, [u / s for u, s in zip(update, scale, strict=True)]),
+            "m1": m1_new,
+            "m2": m2_new,
+            "o2": _newton_schulz(m2_new, sp.Rational(1, 10**7)),
+            "second_moment": v_new,
+        },
+    )
+
+
+def _newton_schulz(x: sp.Matrix, offset: Any = 0, factors: Any = None) -> sp.Matrix:
+    """One quintic step from X/(‖X‖_F + offset)."""
+    factors = factors or [sp.Rational(text) for text in COEFFICIENTS["quintic"]]
+    return polynomial_step(x / (sp.sqrt(sp.factor(squared_norm(x))) + offset), *factors)
+
+
+def _ema_limit() -> Sides:
+    """Three steps under one gradient g, and under one window sum c = f g, from any start, against the fixed point.
+
+    The fixed point is solved for: m = β m + (1 - β) c. A step multiplies the distance from it by β, so by induction
+    the distance after n steps is βⁿ times the first one, and tends to 0 for β < 1: m1 to g, m2 to f g.
+    """
+    rows, stated = [], []
+    for beta, constant in ((BETA1, G), (BETA3, EVERY * G)):
+        unknown = matrix("z", 2, 2)
+        fixed = sp.solve(list(beta * unknown + (1 - beta) * constant - unknown), list(unknown))
+        m = START
+        for _ in range(3):
+            m = beta * m + (1 - beta) * constant
+        rows += [m - unknown.subs(fixed), unknown.subs(fixed)]
+        stated += [beta**3 * (START - constant), constant]
+    return Sides(sp.Matrix.vstack(*rows), sp.Matrix.vstack(*stated))
+
+
+def _sum_limit() -> Sides:
+    """Four printed steps under one gradient, m += β1 g and V += β2 g² from 0: the length of each update U/√V.
+
+    m = n β1 g, and X/‖X‖ is the same for n β1 g as for g, so β1 drops out; V = n β2 g², so the n-th step is the first
+    divided by √n, by induction at every n. The direction is written as g/‖g‖ for any map of X/‖X‖ on it.
+    """
+    g = sp.Matrix(2, 2, sp.symbols("g_1:5", positive=True))
+    m, v, derived = sp.zeros(2, 2), sp.zeros(2, 2), []
+    for _ in range(4):
+        m, v = m + BETA1 * g, v + BETA2 * g.applyfunc(lambda entry: entry**2)
+        direction = m / sp.sqrt(sp.factor(squared_norm(m)))
+        derived.append(sp.Matrix(2, 2, [u / sp.sqrt(s) for u, s in zip(direction, v, strict=True)]))
+    length = sp.sqrt(squared_norm(g)) * sp.sqrt(BETA2)
+    return Sides(
+        sp.Matrix.vstack(*derived),
+        sp.Matrix.vstack(*(sp.ones(2, 2) / (length * sp.sqrt(n)) for n in range(1, 5))),
+    )
+
+
+def _newton_schulz_scale() -> Sides:
+    """‖c X‖_F = c ‖X‖_F for c > 0, so X/‖X‖_F is one matrix for all of them, and what follows starts from it.
+
+    So for any polynomial, number of steps and size; here one step with any coefficients. Code divides by
+    ‖X‖_F + 1e-7: exactly scale-free no more, but by less than 1e-7/‖c X‖_F.
+    """
+    factors = real("k_1 k_3 k_5")
+    return Sides(_newton_schulz(SCALE * G, factors=factors), _newton_schulz(G, factors=factors))
+
+
+def _flushed(count: int) -> sp.Expr:
+    """Run the clock: a window that takes in a gradient per step and is emptied, into a total, after steps i ≡ 0 (mod f)."""
+    gradients = real(f"g_1:{count + 1}")
+    total = window = sp.Integer(0)
+    for i, g in enumerate(gradients, start=1):
+        window += g
+        if i % EVERY == 0:
+            total, window = total + window, sp.Integer(0)
+    return total
+
+
+def _window() -> Sides:
+    """Nine steps, f = 3: what f + 1 terms per window, i - f … i, count more than the clock does.
+
+    Neighbours share their boundary gradient, at every f and number of windows; step 0 does not exist and adds 0.
+    """
+    g = dict(enumerate(real("g_1:10"), start=1))
+    boundaries = range(0, 9 + 1, EVERY)
+    with_both_ends = sum(g.get(j, 0) for start, end in pairwise(boundaries) for j in range(start, end + 1))
+    return Sides(with_both_ends - _flushed(9), sum(g[i] for i in boundaries[1:-1]))
+
+
+def _slow_memory() -> sp.Matrix:
+    """The average of two window sums by its objective, one window after the other, from m2 = 0."""
+    g, m = [matrix(f"g{i}", 1, 2) for i in range(1, 5)], sp.zeros(1, 2)
+    for window in (g[0] + g[1], g[2] + g[3]):
+        new = matrix("z", 1, 2)
+        m = minimiser(BETA3 * squared_norm(new - m) + (1 - BETA3) * squared_norm(new - window), new)
+    return m
+
+
+def _printed() -> Sides:
+    """Two windows of f = 2 from m2 = 0. Entry by entry, and by induction over the windows, at every size and f.
+
+    The sign is that of a memory from which the weight *subtracts*: it must point along the gradients.
+    """
+    g = [matrix(f"g{i}", 1, 2) for i in range(1, 5)]
+    return Sides(_slow_memory(), (1 - BETA3) * (BETA3 * (g[0] + g[1]) + g[2] + g[3]))
+
+
+def _printed_printed() -> Sides:
+    """[P 75]: minus, β2 without decay, and i - f … i: the boundary gradient g2 stands in both windows."""
+    g = [matrix(f"g{i}", 1, 2) for i in range(1, 5)]
+    return Sides(_slow_memory(), -BETA2 * (g[0] + g[1]) - BETA2 * (g[1] + g[2] + g[3]))
+
+
+def _text_sign() -> Sides:
+    """What the step does to the loss to first order: ⟨∇L, ΔW⟩ with ΔW = -η m after one window of one gradient g.
+
+    With +β3 f g it falls by η β3 f ‖g‖²; with the text's minus it would rise. Linear in m, so at every size.
+    """
+    eta, w = positive("eta"), matrix("W", 2, 2)
+    loss = inner(G, w)  # any loss, to first order
+    slopes = gradient(loss, w)
+    falls = [inner(slopes, -eta * sign * BETA3 * EVERY * slopes) for sign in (1, -1)]
+    said = eta * BETA3 * EVERY * squared_norm(G)
+    return Sides(sp.Matrix([falls]), sp.Matrix([[-said, said]]))
+
+
+IDENTITIES = (
+    Identity(
+        "m3.ema_limit",
+        "S 36-37",
+        "Under a constant gradient the fast average tends to g and the slow one to f g, by a factor β a move.",
+        r"m^{(1)} \to g, \quad m^{(2)} \to f g",
+        r"m_n - m_\infty = \beta^n (m_0 - m_\infty), \quad m^{(1)}_\infty = g, \quad m^{(2)}_\infty = f g",
+        _ema_limit,
+    ),
+    Identity(
+        "m3.sum_limit",
+        "P Alg. 1",
+        "With the printed sums β1 drops out and the n-th step under a constant gradient shrinks as 1/√n.",
+        r"\Delta W_n = -\eta\, \mathrm{NS}(n \beta_1 g) / \sqrt{n \beta_2 g^2}",
+        r"\Delta W_n = -\eta\, \mathrm{NS}(g) / (\sqrt{n}\, \sqrt{\beta_2}\, |g|)",
+        _sum_limit,
+    ),
+    Identity(
+        "m3.newton_schulz_scale",
+        "P 42, P Alg. 1",
+        "Newton–Schulz forgets the scale of its argument, so any factor in front of a momentum is lost in it.",
+        r"\mathrm{NS}(c X) = \mathrm{NS}(X), \quad c > 0",
+        r"\mathrm{NS}(c X) = \mathrm{NS}(X), \quad c > 0",
+        _newton_schulz_scale,
+    ),
+    Identity(
+        "m3.window",
+        "P 75, P Alg. 1",
+        "Windows of f + 1 terms count each boundary gradient twice; windows of f terms count each once.",
+        r"\sum_{k} \Big( \sum_{i=(k-1)f}^{kf} - \sum_{i=(k-1)f+1}^{kf} \Big) g_i = \sum_{k} g_{kf}",
+        r"\sum_{k} \Big( \sum_{i=(k-1)f}^{kf} - \sum_{i=(k-1)f+1}^{kf} \Big) g_i = \sum_{k} g_{kf}",
+        _window,
+    ),
+    Identity(
+        "m3.text_sign",
+        "P 75, P Alg. 1",
+        "The plus of the algorithm makes the loss fall; the minus of the text would make it rise.",
+        r"\langle \nabla \mathcal{L}, -\eta\, m \rangle = \mp \eta \beta_3 f \|g\|^2 \quad (m = \pm \beta_3 f g)",
+        r"\langle \nabla \mathcal{L}, -\eta\, m \rangle = \mp \eta \beta_3 f \|g\|^2 \quad (m = \pm \beta_3 f g)",
+        _text_sign,
+    ),
+    Identity(
+        "m3.printed",
+        "P 75, S 37",
+        "The slow momentum averages the sums of its windows, with a plus and f terms each.",
+        r"m^{(2)} \leftarrow m^{(2)} - \beta_2 \sum_{i=t-f}^{t} g_i",
+        r"m^{(2)} \leftarrow \beta_3 m^{(2)} + (1 - \beta_3) \sum_{i=t-f+1}^{t} g_i",
+        _printed,
+        _printed_printed,
+    ),
+)

@@ -1,0 +1,91 @@
+r"""Self-modifying Titans written out in symbols: one chunk of two tokens, every option at its default.
+
+Nothing is simplified: the expressions are large, and only made to have numbers put in.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sympy as sp
+
+from hope_ref.symbolic.algebra import gradient, inner, matrix, real, squared_norm, vector
+from hope_ref.symbolic.statement import Statement
+
+D, HIDDEN, TOKENS = 2, 1, 2
+MEMORIES = ("k", "v", "eta", "alpha", "memory")
+TINY = sp.Rational("1e-6")
+Weights = tuple[sp.Matrix, sp.Matrix]
+
+
+def sigmoid(z: Any) -> Any:
+    return 1 / (1 + sp.exp(-z))
+
+
+def silu(z: Any) -> Any:
+    return z * sigmoid(z)
+
+
+def unit(z: sp.Matrix) -> sp.Matrix:
+    return z / sp.sqrt(squared_norm(z) + TINY)
+
+
+def answer(weights: Weights, z: sp.Matrix) -> sp.Matrix:
+    """z + W1 σ(W2 z)."""
+    w1, w2 = weights
+    return z + w1 * (w2 * z).applyfunc(silu)
+
+
+def associations(weights: Weights, k: sp.Matrix, target: sp.Matrix, objective: str) -> list[tuple[Any, Any]]:
+    """(φ, u) of W1 and of W2: u is minus the derivative of the loss by that layer's output, then bounded by c = 1."""
+    w1, w2 = weights
+    out, hidden = vector("y", D), vector("n", HIDDEN)
+
+    def loss(branch: sp.Matrix) -> sp.Expr:
+        said = k + branch
+        return -inner(said, target) if objective == "dot" else squared_norm(said - target) / 2
+
+    at_hidden = list(zip(hidden, w2 * k, strict=True))
+    activation = hidden.applyfunc(silu)
+    at_out = list(zip(out, (w1 * activation).subs(at_hidden), strict=True))
+    first = -gradient(loss(out), out).subs(at_out)
+    second = -gradient(loss(w1 * activation), hidden).subs(at_hidden)
+    pairs = [(activation.subs(at_hidden), first), (k, second)]
+    return [(phi, u / sp.sqrt(1 + squared_norm(u))) for phi, u in pairs]
+
+
+def statement(objective: str = "l2") -> Statement:
+    """`reference.self_modifying_titans` on two tokens of one chunk, d = 2, h = 1, one view, all other options default.
+
+    The arguments are x and the parameters by name; the results are outputs and the final weights by name.
+    """
+    x, start = matrix("x", TOKENS, D), {}
+    arguments: dict[str, Any] = {}
+    for memory in MEMORIES:
+        start[memory] = (matrix(f"A_{memory}_", D, HIDDEN), matrix(f"B_{memory}_", HIDDEN, D))
+        arguments |= {f"w{layer}_{memory}": start[memory][layer - 1] for layer in (1, 2)}
+    arguments |= {"w_query": matrix("Q", D, D), "alpha_bias": real("c_alpha")}
+    arguments |= {name: tuple(vector(name, D)) for name in ("eta_readout", "alpha_readout")}
+    arguments |= {f"eta_bias_{memory}": real(f"c_eta_{memory}") for memory in MEMORIES}
+    state: dict[str, Weights] = dict(start)
+    rows = []
+    for t in range(TOKENS):
+        token = x.row(t).T
+        k, v = (unit(answer(start[memory], token)) for memory in ("k", "v"))
+        z, r = (
+            inner(sp.Matrix(arguments[f"{name}_readout"]), answer(start[name], token)) / sp.sqrt(D)
+            for name in ("eta", "alpha")
+        )
+        for memory in MEMORIES:
+            eta = sp.log(1 + sp.exp(z + arguments[f"eta_bias_{memory}"]))
+            alpha = sigmoid(r + arguments["alpha_bias"]) if memory == "memory" else sp.Integer(1)
+            pairs = associations(start[memory], k, answer(start[memory], v), objective)
+            moved = []
+            for weight, initial, (phi, u) in zip(state[memory], start[memory], pairs, strict=True):
+                step = eta / (1 + eta * squared_norm(phi))
+                moved.append(alpha * weight + (1 - alpha) * initial - step * (weight * phi - u) * phi.T)
+            state[memory] = (moved[0], moved[1])
+        q = unit(arguments["w_query"] * token)
+        rows.append((answer(state["memory"], q) - q).T)
+    finals = {f"final_w{layer}_{memory}": state[memory][layer - 1] for memory in MEMORIES for layer in (1, 2)}
+    return Statement({"x": x, **arguments}, {"outputs": sp.Matrix.vstack(*rows), **finals})
