@@ -51,7 +51,7 @@ def test_verify_one_component(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_verify_exits_1_when_something_disagrees(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agreement, "BOUND", 0.0)
+    monkeypatch.setattr("hope_ref.agreement.comparison.BOUND", 0.0)
     assert command.main(["verify", "--component", "delta rule"]) == 1
 
 

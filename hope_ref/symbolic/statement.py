@@ -6,7 +6,7 @@ proofs to the code that runs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,12 +41,22 @@ class Statement(NamedTuple):
             for name, value in self.arguments.items()
         }
 
-    def evaluate(self, **numbers: Any) -> dict[str, npt.NDArray[np.float64]]:
-        """Put numbers in: one array per argument; returns one float64 matrix per result."""
+    def function(self) -> Callable[..., dict[str, npt.NDArray[np.float64]]]:
+        """Compile to NumPy: a function of one array per argument, by name, that returns a float64 matrix per result."""
         unknowns = [symbol for name in self.arguments for symbol in self.symbols(name)]
-        values = np.concatenate([np.ravel(numbers[name]) for name in self.arguments])
         matrices = [
             sp.Matrix(r) if isinstance(r, sp.MatrixBase) else sp.Matrix([[r]]) for r in self.results.values()
         ]
-        outcome = sp.lambdify(unknowns, matrices, "numpy", cse=True)(*values)
-        return {name: np.asarray(o, dtype=np.float64) for name, o in zip(self.results, outcome, strict=True)}
+        compiled = sp.lambdify(unknowns, matrices, "numpy", cse=True)
+
+        def call(**numbers: Any) -> dict[str, npt.NDArray[np.float64]]:
+            outcome = compiled(*np.concatenate([np.ravel(numbers[name]) for name in self.arguments]))
+            return {
+                name: np.asarray(o, dtype=np.float64) for name, o in zip(self.results, outcome, strict=True)
+            }
+
+        return call
+
+    def evaluate(self, **numbers: Any) -> dict[str, npt.NDArray[np.float64]]:
+        """Put numbers in once: `function` compiled and called."""
+        return self.function()(**numbers)
