@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hope_ref.reference.memory_network import silu, silu_slope
+from hope_ref.reference.activations import silu, silu_derivative
 from hope_ref.validation import Array, float64, one_of, positive_integer, scalar, shape_is
 
 EPSILON = 1e-6  # inside the root of RMSNorm
@@ -126,7 +126,7 @@ def associative_signal(z: Array, w1: Array, w2: Array, level: Level, objective: 
     hidden = w2 @ n  # (h,)
     wanted = level.value @ n  # (d,)
     error = (w1 @ silu(hidden) if objective == "l2" else 0.0) - wanted
-    rows = (-error, silu(hidden), -(w1.T @ error) * silu_slope(hidden), n)
+    rows = (-error, silu(hidden), -(w1.T @ error) * silu_derivative(hidden), n)
     return Signal(*(row[None] for row in rows))
 
 

@@ -9,31 +9,16 @@ from __future__ import annotations
 import numpy as np
 
 from hope_ref.config import HopeConfig
+from hope_ref.reference.activations import silu, silu_derivative
 from hope_ref.validation import Array
 
 EPSILON = 1e-6  # inside the root of `unit`, and beside ‖φ‖² in the normalised step
 Weights = tuple[Array, ...]
 
 
-def sigmoid(z: Array) -> Array:
-    """1 / (1 + exp(-z)); exp is only taken of numbers <= 0."""
-    small = np.exp(-np.abs(z))
-    return np.where(z >= 0, 1.0, small) / (1.0 + small)
-
-
 def softplus(z: Array) -> Array:
     """log(1 + exp(z))."""
     return np.logaddexp(0.0, z)
-
-
-def silu(z: Array) -> Array:
-    """σ(z) = z / (1 + exp(-z))."""
-    return z * sigmoid(z)
-
-
-def silu_slope(z: Array) -> Array:
-    """σ′(z)."""
-    return sigmoid(z) * (1.0 + z * sigmoid(-z))
 
 
 def unit(z: Array) -> Array:
@@ -65,7 +50,7 @@ def associations(weights: Weights, k: Array, target: Array, config: HopeConfig) 
     else:
         w1, w2 = weights
         hidden = w2 @ k  # (h,)
-        pairs = [(silu(hidden), -error), (k, -(w1.T @ error) * silu_slope(hidden))]
+        pairs = [(silu(hidden), -error), (k, -(w1.T @ error) * silu_derivative(hidden))]
     return [(phi, bounded(u, config.surprise_bound)) for phi, u in pairs]
 
 

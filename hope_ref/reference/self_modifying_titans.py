@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hope_ref.config import HopeConfig
-from hope_ref.reference.memory_network import Weights, answer, associations, sigmoid, softplus, unit, write
+from hope_ref.reference.activations import sigmoid
+from hope_ref.reference.memory_network import Weights, answer, associations, softplus, unit, write
 from hope_ref.reference.memory_parameters import init, random_parameters
 from hope_ref.reference.memory_states import (
     State,

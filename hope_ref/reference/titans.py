@@ -130,7 +130,7 @@ def titans(
     Returns:
         outputs y, (T, d_v), and the state after the last token.
     Raises:
-        ValueError: naming the argument, what it got and what it wants; also where a perceptron's weights overflow.
+        ValueError: naming the argument, what it got and what it wants.
     """
     weights, momentum, frozen, position = _state(state)
     d_v, d_k = _widths(weights)

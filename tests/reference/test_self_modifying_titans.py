@@ -162,7 +162,7 @@ def test_two_implementations_agree_with_a_repair_switched_off() -> None:
 
 def test_a_wrong_sign_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """The comparison can fail: one slope of the activation with the wrong sign."""
-    monkeypatch.setattr("hope_ref.reference.memory_network.silu_slope", lambda z: -silu(z))
+    monkeypatch.setattr("hope_ref.reference.memory_network.silu_derivative", lambda z: -silu(z))
     error, _ = disagreement(EACH["default"], random_parameters(EACH["default"], 4, 5, 0), views(9, 4))
     assert error > 1e-3
 

@@ -11,7 +11,8 @@ import sympy as sp
 
 from hope_ref import symbolic
 from hope_ref.config import HopeConfig
-from hope_ref.reference.memory_network import associations, silu, silu_slope, step_size, write
+from hope_ref.reference.activations import silu, silu_derivative
+from hope_ref.reference.memory_network import associations, step_size, write
 from hope_ref.reference.self_modifying_titans import self_modifying_titans
 from hope_ref.symbolic import self_modifying_titans as smt
 from hope_ref.symbolic.identity import Identity, Sides, residual
@@ -45,7 +46,7 @@ def test_the_derived_gradients_are_those_of_the_reference(objective: str) -> Non
     point, (w1, w2, k, target) = numbers(np.random.default_rng(0), smt.W1, smt.W2, smt.K, smt.TARGET)
     derived = symbolic.named(f"self_modifying_titans.gradients_{objective}").proof().derived
     got = sp.lambdify(
-        list(point), derived, [{"Activation": silu, "Slope": silu_slope}, "numpy"]
+        list(point), derived, [{"Activation": silu, "Slope": silu_derivative}, "numpy"]
     )(*point.values())  # fmt: skip
     config = HopeConfig(objective=objective, surprise_bound=0)
     pairs = associations((w1, w2), k[:, 0], target[:, 0], config)
