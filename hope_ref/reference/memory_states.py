@@ -5,9 +5,6 @@ Arrays go by plain names, w1_k, w2_k, …, w1_memory, w2_memory (w_k, …, w_mem
 
 from __future__ import annotations
 
-import os
-import tempfile
-import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hope_ref.config import HopeConfig
+from hope_ref.reference.state import read_arrays, write_arrays
 from hope_ref.validation import Array, shape_is
 
 Arrays = dict[str, Array]
@@ -100,16 +98,8 @@ def save_state(path: str | Path, state: State) -> None:
 
     Args: path, taken as it is; state. Raises: OSError if it cannot be written.
     """
-    path = Path(path)
     arrays = {f"{part}.{name}": array for part in PARTS for name, array in getattr(state, part).items()}
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, position=np.int64(state.position), **arrays)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_arrays(path, {"position": np.int64(state.position), **arrays})
 
 
 def load_state(path: str | Path) -> State:
@@ -117,11 +107,7 @@ def load_state(path: str | Path) -> State:
 
     Args: path. Returns: the state, bit for bit. Raises: ValueError if the file holds anything else; OSError.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (ValueError, zipfile.BadZipFile, EOFError, AttributeError, TypeError) as error:
-        raise ValueError(f"{path} must be a .npz file of a state: {error}") from error
+    arrays = read_arrays(path)
     parts: dict[str, Arrays] = {part: {} for part in PARTS}
     if "position" not in arrays:
         raise ValueError(f"{path} must hold position, got {', '.join(arrays) or 'nothing'}")

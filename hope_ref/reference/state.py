@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from hope_ref.validation import Array
+
 
 def flattened(state: Any, name: str = "") -> dict[str, Any]:
     """The leaves of nested tuples by dotted names, e.g. ``levels.0.w1``; None is left out.
@@ -37,21 +39,39 @@ def _parts(state: Any) -> list[tuple[str, Any]]:
     return [(str(field), part) for field, part in zip(fields, state, strict=True)]
 
 
-def save_state(path: str | Path, state: Any) -> None:
-    """Write the state to a temporary file beside ``path``, then rename it: no reader ever meets half a file.
+def write_arrays(path: str | Path, arrays: dict[str, Any]) -> None:
+    """Write named arrays to a temporary file beside ``path``, then rename it: no reader ever meets half a file.
 
-    Args: path, taken as it is; state, a named tuple of arrays, integers, None and tuples of these.
-    Raises: ValueError if the state holds anything else; OSError if the file cannot be written.
+    Args: path, taken as it is; arrays by name. Raises: OSError if the file cannot be written.
     """
-    path, leaves = Path(path), flattened(state)
+    path = Path(path)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
     try:
         with os.fdopen(handle, "wb") as file:
-            np.savez(file, **leaves)
+            np.savez(file, **arrays)
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def read_arrays(path: str | Path) -> dict[str, Array]:
+    """The named arrays of a .npz file. Raises: ValueError if the file is none; OSError if it cannot be read."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (ValueError, zipfile.BadZipFile, EOFError, AttributeError, TypeError) as error:
+        # TypeError: a bare .npy file is an array, which is no context manager
+        raise ValueError(f"{path} must be a .npz file of a state: {error}") from error
+
+
+def save_state(path: str | Path, state: Any) -> None:
+    """Write the state with `write_arrays`.
+
+    Args: path, taken as it is; state, a named tuple of arrays, integers, None and tuples of these.
+    Raises: ValueError if the state holds anything else; OSError if the file cannot be written.
+    """
+    write_arrays(path, flattened(state))
 
 
 def load_state(path: str | Path, like: Any) -> Any:
@@ -61,12 +81,7 @@ def load_state(path: str | Path, like: Any) -> Any:
     Returns: the state, of the type of ``like``.
     Raises: ValueError if the file holds anything else; OSError if it cannot be read.
     """
-    wanted = flattened(like)
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (ValueError, zipfile.BadZipFile, EOFError, AttributeError) as error:
-        raise ValueError(f"{path} must be a .npz file of a state: {error}") from error
+    wanted, arrays = flattened(like), read_arrays(path)
     missing, unknown = sorted(set(wanted) - set(arrays)), sorted(set(arrays) - set(wanted))
     if missing or unknown:
         raise ValueError(

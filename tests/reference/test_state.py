@@ -89,5 +89,8 @@ def test_another_kind_of_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("no archive")
     with pytest.raises(ValueError, match=r"must be a \.npz file of a state"):
         load_state(tmp_path / "a", STATE)
+    np.save(tmp_path / "one.npy", np.ones(2))
+    with pytest.raises(ValueError, match=r"must be a \.npz file of a state"):
+        load_state(tmp_path / "one.npy", STATE)
     with pytest.raises(FileNotFoundError):
         load_state(tmp_path / "b", STATE)
