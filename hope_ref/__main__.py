@@ -52,9 +52,10 @@ def run(arguments: argparse.Namespace) -> int:
 def verify(arguments: argparse.Namespace) -> int:
     """Print the agreement matrix; exit 1 if anything disagrees."""
     from hope_ref import agreement
-    from hope_ref.agreement import random_configurations
 
     if arguments.random or arguments.finite:
+        from hope_ref.agreement import random_configurations
+
         return random_configurations.main(arguments)
     known = {component.name: component for component in agreement.components()}
     if arguments.component and arguments.component not in known:
@@ -86,6 +87,7 @@ def draw(arguments: argparse.Namespace) -> int:
 def docs(arguments: argparse.Namespace) -> int:
     """Write NOTATION.md and ERRATA.md, or say which of them is out of date."""
     from hope_ref import notation
+    from hope_ref.files import replacing
     from hope_ref.symbolic import errata
 
     stale = []
@@ -94,9 +96,8 @@ def docs(arguments: argparse.Namespace) -> int:
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             stale.append(name)
             if not arguments.check:
-                temporary = path.with_suffix(".tmp")
-                temporary.write_text(text, encoding="utf-8")
-                temporary.replace(path)
+                with replacing(path) as file:
+                    file.write(text.encode())
     if arguments.check and stale:
         print(f"out of date: {', '.join(stale)}; run `make docs`", file=sys.stderr)
         return 1

@@ -14,8 +14,6 @@ Durations are reported, never asserted. The results go to results/benchmark_<dev
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import platform
 import sys
 import time
@@ -30,7 +28,9 @@ import torch
 from torch import Tensor
 
 from hope_ref import __version__, benchmark_peers
+from hope_ref.benchmark_peers import spread
 from hope_ref.benchmark_runs import Attention, Hope, hold_pages, memory
+from hope_ref.files import write_json
 from hope_ref.parallel.self_modifying_titans import self_modifying_titans
 
 LOOP_TOKENS = 64  # of the NumPy loop: enough for a time per token
@@ -80,7 +80,7 @@ def main(arguments: argparse.Namespace) -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
-    path = write(record, arguments.results / f"benchmark_{arguments.device}_{arguments.width}.json")
+    path = write_json(arguments.results / f"benchmark_{arguments.device}_{arguments.width}.json", record)
     print(table(record))
     print(f"\n{path}")
     return 0
@@ -213,7 +213,7 @@ def ratios(timed: dict[str, list[float]], tokens: int) -> dict[str, dict[str, fl
     }
     found = {}
     for name, (above, below, factor) in pairs.items():
-        found[name] = _spread([factor * a / b for a, b in zip(timed[above], timed[below], strict=True)])
+        found[name] = spread([factor * a / b for a, b in zip(timed[above], timed[below], strict=True)])
     return found
 
 
@@ -232,7 +232,7 @@ def long_stream(hope: Hope, arguments: argparse.Namespace) -> dict[str, Any]:
     runs: dict[str, Run] = {"short": lambda: hope.forward(few), "long": lambda: hope.forward(many)}
     seconds = in_turns(runs, arguments.repeats, arguments.device)
     found = [b / long / (a / short) for a, b in zip(seconds["short"], seconds["long"], strict=True)]
-    return {"short": short, "long": long, "ratio_per_token": _spread(found)}
+    return {"short": short, "long": long, "ratio_per_token": spread(found)}
 
 
 def by_chunk_size(width: int, chunk_size: int, tokens: int, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -266,12 +266,8 @@ def compiled(width: int, arguments: argparse.Namespace) -> dict[str, Any]:
 # --- the record -----------------------------------------------------------------------------------------------------
 
 
-def _spread(values: list[float]) -> dict[str, float]:
-    return {"median": median(values), "min": min(values), "max": max(values)}
-
-
 def _summary(seconds: list[float]) -> dict[str, Any]:
-    return {"seconds": seconds, **_spread(seconds)}
+    return {"seconds": seconds, **spread(seconds)}
 
 
 def _device_name(device: str) -> str:
@@ -282,15 +278,6 @@ def _device_name(device: str) -> str:
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
-
-
-def write(record: dict[str, Any], path: Path) -> Path:
-    """Write the JSON to a temporary file beside its place, then rename it. Raises: OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-    temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)
-    return path
 
 
 def table(record: dict[str, Any]) -> str:

@@ -113,7 +113,7 @@ def measure(
     ratios = {}
     for name, (above, below) in RATIOS.items():
         found = [a / b for a, b in zip(seconds[above], seconds[below], strict=True)]
-        ratios[name] = {"median": median(found), "min": min(found), "max": max(found)}
+        ratios[name] = spread(found)
     return {
         "width": width,
         "tokens": tokens,
@@ -123,6 +123,11 @@ def measure(
         "seconds": seconds,
         "ratios": ratios,
     }
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """Median, least and largest."""
+    return {"median": median(values), "min": min(values), "max": max(values)}
 
 
 def lines(found: dict[str, Any]) -> list[str]:

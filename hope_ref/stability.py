@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hope_ref.config import CHOICES, HopeConfig
+from hope_ref.memories import weight_names
 from hope_ref.reference.memory_network import answer
-from hope_ref.reference.memory_states import State, weight_names
+from hope_ref.reference.memory_states import State
 from hope_ref.reference.self_modifying_titans import (
     at_boundary,
     generate,

@@ -6,6 +6,7 @@ Nothing here imports PyTorch: arrays are judged by their ``shape``, ``ndim`` and
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,24 @@ def shape_is(name: str, got: tuple[int, ...], want: tuple[int | str, ...]) -> No
     if not fits:
         wanted = "(" + ", ".join(map(str, want)) + ("," if len(want) == 1 else "") + ")"
         raise ValueError(f"{name} must have shape {wanted}, got {tuple(got)}")
+
+
+def name_difference(got: Iterable[Any], want: Iterable[str]) -> str:
+    """``missing: …, unknown: …``, or nothing if both have the same names, in any order."""
+    got, want = set(map(str, got)), set(want)
+    if got == want:
+        return ""
+    missing, unknown = sorted(want - got), sorted(got - want)
+    return f"missing: {', '.join(missing) or 'none'}, unknown: {', '.join(unknown) or 'none'}"
+
+
+def same_names(what: str, got: Any, want: Iterable[str], kind: str = "arrays") -> None:
+    """Raise a ValueError unless ``got`` is a dict with exactly the wanted names, in any order."""
+    if not isinstance(got, dict):
+        raise ValueError(f"{what} must be a dict of named {kind}, got {type(got).__name__}")
+    want = list(want)
+    if difference := name_difference(got, want):
+        raise ValueError(f"{what} must hold {', '.join(want)}; {difference}")
 
 
 def in_range(name: str, least: float, most: float, low: float = -np.inf, high: float = np.inf) -> None:

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from entries import entries
 
-from hope_ref import reference
+from hope_ref import memories, reference
 from hope_ref.anatomy import Row, add_arguments, anatomy, main, markdown, names, text
 from hope_ref.config import HopeConfig
 from hope_ref.reference import continuum_memory, hope, memory_states
@@ -21,14 +22,6 @@ from hope_ref.reference.continuum_levels import random_levels
 SMALL = HopeConfig(
     width=6, heads=3, hidden=5, levels_chunk_sizes=(2, 4), memory_chunk_size=2, projection_chunk_size=4
 )
-
-
-def entries(found: Any) -> int:
-    if isinstance(found, np.ndarray):
-        return found.size
-    if isinstance(found, dict):
-        return sum(map(entries, found.values()))
-    return sum(map(entries, found)) if isinstance(found, tuple) else 0
 
 
 def by_name(rows: tuple[Row, ...]) -> dict[str, Row]:
@@ -119,7 +112,7 @@ def test_frequencies_are_those_of_what_a_run_reads(config: HopeConfig) -> None:
     x, length = np.random.default_rng(0).normal(size=(48, 5)), 48
     state = memory_states.initial_state(parameters, config)
     rows = by_name(anatomy("self_modifying_titans", config=config))
-    seen = {memory: [parameters[memory_states.weight_names(memory, config)[0]]] for memory in config.memories}
+    seen = {memory: [parameters[memories.weight_names(memory, config)[0]]] for memory in config.memories}
     for t in range(length):
         token = x[t : t + 1]
         state = reference.self_modifying_titans.self_modifying_titans(
@@ -127,7 +120,7 @@ def test_frequencies_are_those_of_what_a_run_reads(config: HopeConfig) -> None:
         )[1]
         following = reference.self_modifying_titans.at_boundary(state, config)  # what token t + 1 reads
         for memory in config.memories:
-            name = memory_states.weight_names(memory, config)[0]
+            name = memories.weight_names(memory, config)[0]
             now = memory == "memory" and config.read != "boundary"
             seen[memory].append(state.weights[name] if now else following[name])
     words = {"k": "M_k", "v": "M_v", "q": "M_q", "eta": "M_η", "alpha": "M_α", "memory": "M_memory"}

@@ -138,9 +138,9 @@ def test_the_table_shows_every_number_that_matters(record: dict[str, Any]) -> No
 
 
 def test_a_failed_write_leaves_the_old_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = benchmark.write({"old": 1}, tmp_path / "benchmark_cpu_16.json")
+    path = benchmark.write_json(tmp_path / "benchmark_cpu_16.json", {"old": 1})
     with pytest.raises(TypeError):
-        benchmark.write({"new": object()}, path)
+        benchmark.write_json(path, {"new": object()})
     assert json.loads(path.read_text(encoding="utf-8")) == {"old": 1}
 
 

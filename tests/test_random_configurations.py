@@ -143,14 +143,14 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "report.json"
-    random.write_report(path, {"a": 1})
+    random.write_json(path, {"a": 1})
 
     def full(*arguments: Any) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(random.os, "replace", full)
+    monkeypatch.setattr("hope_ref.files.os.replace", full)
     with pytest.raises(OSError, match="disk full"):
-        random.write_report(path, {"a": 2})
+        random.write_json(path, {"a": 2})
     assert json.loads(path.read_text(encoding="utf-8")) == {"a": 1}
     assert list(tmp_path.iterdir()) == [path]
 

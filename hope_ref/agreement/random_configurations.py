@@ -8,10 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import sys
-import tempfile
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,15 +18,16 @@ from tqdm import tqdm
 
 from hope_ref.agreement.comparison import BOUND, GRADIENT_BOUND, derivative_error
 from hope_ref.config import CHOICES, HopeConfig
+from hope_ref.files import write_json
 from hope_ref.parallel.hope import Hope
 from hope_ref.parallel.states import flattened
 from hope_ref.reference import hope as literal
 from hope_ref.reference import state as literal_state
+from hope_ref.reference.hope_parameters import MIXERS
 from hope_ref.validation import Array
 
 VOCABULARY = 5
 MOST = 1e6  # beyond, the states have left every scale that a bound of 1e-10 could mean
-MIXERS = ("self_modifying_titans", "softmax_attention")
 
 
 class Drawn(NamedTuple):
@@ -199,7 +197,7 @@ def main(arguments: argparse.Namespace) -> int:
     found = {"first_seed": first, "compared": summary(cases), "ran": arguments.finite, "not_finite": broken}
     print(json.dumps(found, indent=2))
     if arguments.report is not None:
-        write_report(arguments.report, found)
+        write_json(arguments.report, found)
     return 1 if broken or found["compared"]["disagree"] else 0
 
 
@@ -220,17 +218,3 @@ def summary(cases: list[Case]) -> dict[str, Any]:
         "torch": torch.__version__,
         "device": "cpu",
     }
-
-
-def write_report(path: Path, report: dict[str, Any]) -> None:
-    """JSON, written to a temporary file beside its place and renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(json.dumps(report, indent=2) + "\n")
-        os.chmod(temporary, 0o644)  # mkstemp's are for their owner alone
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

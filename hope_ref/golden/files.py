@@ -9,14 +9,13 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from hope_ref.files import replacing
 from hope_ref.golden.components import Arrays, Options
 from hope_ref.golden.registry import component
 
@@ -71,18 +70,6 @@ def _npz(arrays: Arrays) -> bytes:
     return buffer.getvalue()
 
 
-def _replace(path: Path, content: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(temporary, 0o644)  # mkstemp's are for their owner alone
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
 def _digest(manifest: dict[str, Any]) -> str:
     rest = {name: value for name, value in manifest.items() if name != "manifest_sha256"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
@@ -97,11 +84,13 @@ def save(path: Path, vector: Vector) -> None:
     for part in ("inputs", "results"):
         manifest[part] = {name: list(np.shape(array)) for name, array in getattr(vector, part).items()}
     manifest["manifest_sha256"] = _digest(json.loads(json.dumps(manifest)))
-    _replace(path, content)
+    with replacing(path) as file:
+        file.write(content)
     lines = ",\n".join(
         f" {json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}" for name, value in manifest.items()
     )
-    _replace(path.with_suffix(".json"), f"{{\n{lines}\n}}\n".encode())
+    with replacing(path.with_suffix(".json")) as file:
+        file.write(f"{{\n{lines}\n}}\n".encode())
 
 
 def _manifest(path: Path) -> dict[str, Any]:

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from hope_ref.continuum_settings import OBJECTIVES, ORDERS, RULES, SIGNALS, VARIANTS
 from hope_ref.golden.components import Arrays, Component, Mistake, Options, Sizes
 from hope_ref.reference.chunks import ERASE, momentum_recurrence, recurrence
-from hope_ref.reference.continuum_levels import ORDERS, RULES, VARIANTS
-from hope_ref.reference.continuum_memory import OBJECTIVES, SIGNALS, Level, continuum_memory
+from hope_ref.reference.continuum_memory import Level, continuum_memory
 from hope_ref.reference.delta_rule import delta_rule, gated_delta_rule
 from hope_ref.reference.linear_attention import linear_attention
 from hope_ref.reference.titans import start, titans

@@ -8,7 +8,6 @@ the door; the functions here take what it has checked, and let an overflow pass.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,12 +16,9 @@ from torch import Tensor
 from torch.nn.functional import silu
 
 from hope_ref.parallel import doors
-from hope_ref.validation import float64, one_of, positive_integer, scalar, shape_is
+from hope_ref.validation import positive_integer, scalar, shape_is
 
 EPSILON = 1e-6  # inside the root of RMSNorm
-VARIANTS = ("sequential", "nested", "independent")
-ORDERS = ("fast_to_slow", "slow_to_fast")
-RULES = ("gd", "dgd")
 
 
 class Level(NamedTuple):
@@ -83,47 +79,6 @@ class Sums(NamedTuple):
     sum2: Tensor  # (..., h, d)
     gram1: Tensor | None = None  # Σ φ φᵀ, (..., h, h)
     gram2: Tensor | None = None  # (..., d, d)
-
-
-class Settings(NamedTuple):
-    """The validated options of all levels."""
-
-    chunk_sizes: tuple[int, ...]
-    rates: tuple[float, ...]
-    nested_rate: float
-    variant: str
-    order: str
-    rule: str
-
-
-def settings(
-    count: int,
-    levels_chunk_sizes: Any = (512, 2048, 8192),
-    cms_rate: Any = None,
-    nested_rate: Any = 0.1,
-    variant: str = "sequential",
-    order: str = "fast_to_slow",
-    rule: str = "gd",
-) -> Settings:
-    """Validate the options of the levels, for ``count`` levels; equals `reference.continuum_levels.settings`."""
-    one_of("variant", variant, VARIANTS)
-    one_of("order", order, ORDERS)
-    one_of("rule", rule, RULES)
-    sizes = tuple(positive_integer("levels_chunk_sizes", size) for size in levels_chunk_sizes)
-    if len(sizes) != count:
-        raise ValueError(f"levels_chunk_sizes must have one entry per level ({count}), got {len(sizes)}")
-    if list(sizes) != sorted(sizes):
-        raise ValueError(f"levels_chunk_sizes must be listed fast to slow (rising), got {sizes}")
-    if variant == "nested" and any(slow % fast for fast, slow in pairwise(sizes)):
-        raise ValueError(
-            f"levels_chunk_sizes must each be a multiple of the one before (nested), got {sizes}"
-        )
-    rates = np.array([0.1 / size for size in sizes]) if cms_rate is None else float64("cms_rate", cms_rate)
-    rates = float64("cms_rate", np.full(count, rates) if rates.ndim == 0 else rates, (count,))
-    if rates.min() < 0:
-        raise ValueError(f"cms_rate must be >= 0, got min {rates.min():g}")
-    nested_rate = scalar("nested_rate", nested_rate, low=0, high=1)
-    return Settings(sizes, tuple(map(float, rates)), nested_rate, variant, order, rule)
 
 
 def rms_norm(z: Tensor, gain: Tensor) -> Tensor:
@@ -189,7 +144,9 @@ def moved(state: LevelState, rate: float, rule: str) -> LevelState:
     return state._replace(
         w1=chunk_step(state.w1, state.sum1, state.gram1, rate, rule),
         w2=chunk_step(state.w2, state.sum2, state.gram2, rate, rule),
-        **{name: _zeros(getattr(state, name)) for name in ("sum1", "sum2", "gram1", "gram2")},
+        **{
+            name: _zeros(state.w1, *getattr(state, name).shape) for name in ("sum1", "sum2", "gram1", "gram2")
+        },
     )
 
 
@@ -218,14 +175,15 @@ def initial_state(parameters: Sequence[Level], lead: Sequence[int] = ()) -> Cont
     states = []
     for w1, w2, *_ in checked_levels(parameters, False, tuple(lead)):
         w1, w2 = (w.expand(*lead, *w.shape[-2:]) for w in (w1, w2))
-        grams = (_zeros(w @ w.mT) for w in (w2[..., :, :0], w1[..., :, :0]))  # (..., h, h) and (..., d, d)
-        states.append(LevelState(w1, w2, w1, w2, _zeros(w1), _zeros(w2), *grams))
+        d, hidden = w1.shape[-2:]
+        sums = (_zeros(w1, *lead, *shape) for shape in ((d, hidden), (hidden, d), (hidden, hidden), (d, d)))
+        states.append(LevelState(w1, w2, w1, w2, *sums))
     return ContinuumState(tuple(states), 0)
 
 
-def _zeros(like: Tensor) -> Tensor:
+def _zeros(like: Tensor, *shape: int) -> Tensor:
     """Zeros that take no room until something is added: a gram that no rule uses costs one number."""
-    return torch.zeros((), dtype=like.dtype, device=like.device).expand(like.shape)
+    return torch.zeros((), dtype=like.dtype, device=like.device).expand(shape)
 
 
 def checked_levels(parameters: Sequence[Level], with_value: bool, lead: tuple[int, ...]) -> tuple[Level, ...]:

@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from hope_ref.continuum_settings import OBJECTIVES, SIGNALS, Settings, settings
 from hope_ref.parallel import doors
 from hope_ref.parallel.continuum_levels import (
     ContinuumState,
     Level,
     LevelState,
     Pass,
-    Settings,
     Signal,
     Sums,
     associative_signal,
@@ -33,7 +33,6 @@ from hope_ref.parallel.continuum_levels import (
     random_levels,
     restarted,
     rms_norm,
-    settings,
     sums,
     taken_in,
 )
@@ -57,8 +56,6 @@ __all__ = [
     "weights_of",
 ]
 
-SIGNALS = ("task", "associative", "none")
-OBJECTIVES = ("l2", "dot")
 Weights = tuple[tuple[Tensor, Tensor], ...]  # (W1, W2) of every level, fast to slow
 Collect = Callable[[int, Tensor, Tensor], None]  # level, φ of its W1, φ of its W2
 

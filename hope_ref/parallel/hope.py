@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hope_ref.config import HopeConfig
+from hope_ref.continuum_settings import of_config
 from hope_ref.parallel import continuum_memory, doors, hope_layers
-from hope_ref.parallel.continuum_levels import ContinuumState, Level, Settings, rms_norm, settings
+from hope_ref.parallel.continuum_levels import ContinuumState, Level, rms_norm
 from hope_ref.parallel.mixers import MIXERS, Mixer
-from hope_ref.validation import one_of, positive_integer, scalar, shape_is
+from hope_ref.validation import name_difference, one_of, positive_integer, scalar, shape_is
 
 __all__ = ["BlockState", "ContinuumMemory", "Hope", "HopeAttention", "HopeBlock", "HopeState"]
 
@@ -63,18 +64,12 @@ class ContinuumMemory(nn.Module):
 
     def __init__(self, config: HopeConfig, generator: torch.Generator | None = None) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.settings = config, of_config(config)
         self.levels = nn.ModuleList(LevelParameters(config, generator) for _ in config.levels_chunk_sizes)
 
     def parameters_of_levels(self) -> tuple[Level, ...]:
         """The levels, fast to slow."""
         return tuple(level.level() for level in self.levels)  # type: ignore[operator]
-
-    def options(self) -> Settings:
-        """The options, as the functions take them."""
-        names = ("levels_chunk_sizes", "nested_rate", "variant", "order", "rule")
-        chosen = {name: getattr(self.config, name) for name in names}
-        return settings(len(self.levels), cms_rate=self.config.level_rates, **chosen)
 
     def initial_state(self, lead: tuple[int, ...] = ()) -> ContinuumState:
         """Every level at its parameters, for sequences in the leading axes ``lead``."""
@@ -84,7 +79,7 @@ class ContinuumMemory(nn.Module):
         """y, (..., T, d), and the state after the last token."""
         levels = self.parameters_of_levels()
         return continuum_memory.stream(
-            x, levels, state, self.options(), self.config.signal, self.config.objective
+            x, levels, state, self.settings, self.config.signal, self.config.objective
         )
 
 
@@ -154,7 +149,7 @@ class Hope(nn.Module):
     def initial_state(self, lead: Sequence[int] = ()) -> HopeState:
         """Every memory and level at its parameters, nothing seen, for sequences in the leading axes ``lead``."""
         lead = tuple(lead)
-        with doors.trust(), hope_layers.no_autocast(self.norm.device.type):
+        with doors.trust():
             return HopeState(tuple(block.initial_state(lead) for block in self.blocks), 0)  # type: ignore[operator]
 
     def forward(
@@ -283,12 +278,8 @@ class Hope(nn.Module):
         own = dict(self.named_parameters())
         found: dict[str, Tensor] = {}
         names = {theirs for name in own for theirs in _reference_names(name, self.config)}
-        missing, unknown = sorted(names - set(parameters)), sorted(set(parameters) - names)
-        if missing or unknown:
-            raise ValueError(
-                f"parameters must be those of such a model; missing: {', '.join(missing) or 'none'}, "
-                f"unknown: {', '.join(unknown) or 'none'}"
-            )
+        if difference := name_difference(parameters, names):
+            raise ValueError(f"parameters must be those of such a model; {difference}")
         for name, parameter in own.items():
             values = [torch.as_tensor(parameters[theirs]) for theirs in _reference_names(name, self.config)]
             value = torch.stack(values) if _per_head(name, self.config) else values[0]

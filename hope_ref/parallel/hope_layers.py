@@ -7,7 +7,6 @@ Parameters go by the names of the reference, without the block's prefix; those o
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -72,11 +71,6 @@ def rotary(z: Tensor, position: int) -> Tensor:
     first, second = z[..., :half], z[..., half:]
     cos, sin = angle.cos().to(z.dtype), angle.sin().to(z.dtype)
     return torch.cat([first * cos - second * sin, first * sin + second * cos], -1)
-
-
-def no_autocast(device: str) -> AbstractContextManager[Any]:
-    """Autocast off, where there is such a thing: a recurrence over thousands of writes does not survive eight bits."""
-    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
 
 
 def views(

@@ -7,7 +7,7 @@ form a `Group`; their weights are stacked along a new axis M, so that one matrix
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from hope_ref.config import HopeConfig
-from hope_ref.validation import shape_is
+from hope_ref.memories import layers, momentum_name, weight_names
+from hope_ref.validation import same_names, shape_is
 
 Tensors = dict[str, Tensor]
 PARTS = ("weights", "boundary", "momentum")
@@ -67,46 +68,6 @@ def groups(config: HopeConfig) -> tuple[Group, ...]:
     return tuple(reversed(found))
 
 
-def layers(config: HopeConfig) -> tuple[str, ...]:
-    """The layers of one memory, the outer one first: w1 and w2, or w if linear."""
-    return ("w1", "w2") if config.architecture == "mlp" else ("w",)
-
-
-def weight_names(memory: str, config: HopeConfig) -> tuple[str, ...]:
-    """Names of a memory's weights: (w1_k, w2_k), or (w_k,) if linear."""
-    return tuple(f"{layer}_{memory}" for layer in layers(config))
-
-
-def momentum_name(weight_name: str) -> str:
-    """b1_k belongs to w1_k."""
-    return "b" + weight_name[1:]
-
-
-def weight_shapes(config: HopeConfig, d: int, hidden: int | str) -> dict[str, tuple[int | str, ...]]:
-    """The last two axes of every weight by name: w1_□ (d, h), w2_□ (h, d), or w_□ (d, d) if linear."""
-    shapes: tuple[tuple[int | str, ...], ...] = ((d, hidden), (hidden, d))
-    if config.architecture == "linear":
-        shapes = ((d, d),)
-    return {
-        name: shape
-        for memory in config.memories
-        for name, shape in zip(weight_names(memory, config), shapes, strict=True)
-    }
-
-
-def same_names(what: str, got: Any, want: Iterable[str]) -> None:
-    """Raise a ValueError unless ``got`` is a dict with exactly the wanted names, in any order."""
-    if not isinstance(got, dict):
-        raise ValueError(f"{what} must be a dict of named tensors, got {type(got).__name__}")
-    want = list(want)
-    missing, unknown = sorted(set(want) - set(got)), sorted(map(str, set(got) - set(want)))
-    if missing or unknown:
-        raise ValueError(
-            f"{what} must hold {', '.join(want)}; missing: {', '.join(missing) or 'none'}, "
-            f"unknown: {', '.join(unknown) or 'none'}"
-        )
-
-
 def initial_state(parameters: Tensors, config: HopeConfig, lead: Sequence[int] = ()) -> State:
     """W_0 everywhere, no momentum, nothing seen; ``lead`` is the shape of the leading axes (batch, heads)."""
     names = [name for memory in config.memories for name in weight_names(memory, config)]
@@ -125,7 +86,7 @@ def checked_state(state: Any, start: State) -> State:
         raise ValueError(f"state must be a State or None, got {type(state).__name__}")
     for part in PARTS:
         tensors, wanted = getattr(state, part), getattr(start, part)
-        same_names(f"state.{part}", tensors, wanted)
+        same_names(f"state.{part}", tensors, wanted, "tensors")
         for name, want in wanted.items():
             _like(f"state.{part}['{name}']", tensors[name], want)
     position = state.position

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from hope_ref.config import HopeConfig
+from hope_ref.memories import eta_bias, logit, weight_shapes
 from hope_ref.parallel import delta_rule, doors, hope_layers, linear_attention, titans
 from hope_ref.parallel.continuum_levels import rms_norm
 from hope_ref.parallel.hope_layers import AttentionState, MixerState
 from hope_ref.parallel.memory_network import unit
 from hope_ref.parallel.memory_states import initial_state as initial_memories
-from hope_ref.parallel.memory_states import weight_shapes
 from hope_ref.validation import shape_is
 
 BLOCK = 64  # tokens that the baselines compute at once; changes speed, not the result
@@ -99,7 +99,7 @@ class _Convolved(Mixer):
         """y and the state after the last token; ``recompute`` matters to `SelfModifyingTitans` alone."""
         n, parameters = rms_norm(x, self.norm), self.tensors()
         key, value, query, kept = hope_layers.views(n, parameters, self.config.heads, state)
-        with hope_layers.no_autocast(x.device.type):  # what autocast has halved is made whole
+        with doors.no_autocast(x.device.type):  # what autocast has halved is made whole
             n, key, value, query = (z.to(self.norm.dtype) for z in (n, key, value, query))
             answers, memory = self.memory(n, unit(query), unit(key), value, state.memory)
         return hope_layers.output(x, answers, parameters), kept._replace(memory=memory)
@@ -273,19 +273,3 @@ MIXERS: dict[str, type[Mixer]] = {
 def square(width: int, generator: torch.Generator | None) -> nn.Parameter:
     """A projection that starts orthogonal, (d, d)."""
     return nn.Parameter(nn.init.orthogonal_(torch.empty(width, width), generator=generator))
-
-
-def logit(probability: float) -> float:
-    """The inverse of sigmoid."""
-    return math.log(probability) - math.log1p(-probability)
-
-
-def eta_bias(eta: float, config: HopeConfig) -> float:
-    """The bias at which the learning rate is eta: the inverse of softplus, or of eta_max · sigmoid."""
-    if config.step == "implicit":
-        return eta + math.log(-math.expm1(-eta))  # log(exp(eta) - 1), without the overflow
-    if eta >= config.eta_max:
-        raise ValueError(
-            f"eta_init must be < eta_max for step='{config.step}', got {eta:g} and {config.eta_max:g}"
-        )
-    return logit(eta / config.eta_max)

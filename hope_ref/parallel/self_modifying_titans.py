@@ -13,8 +13,7 @@ stack. No decays are needed where α = 1: for all memories but `memory`, unless 
 from __future__ import annotations
 
 import math
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,6 +21,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from hope_ref.config import HopeConfig
+from hope_ref.memories import weight_shapes
 from hope_ref.parallel import chunks, doors
 from hope_ref.parallel.memory_network import (
     Matrix,
@@ -44,13 +44,11 @@ from hope_ref.parallel.memory_states import (
     groups,
     initial_state,
     projections,
-    same_names,
     stacked,
     stacks,
     unstacked,
-    weight_shapes,
 )
-from hope_ref.validation import shape_is
+from hope_ref.validation import same_names, shape_is
 
 __all__ = ["State", "Token", "self_modifying_titans"]
 
@@ -109,7 +107,7 @@ def self_modifying_titans(
         ValueError: naming the argument, what it got and what it wants.
     """
     _check(x_key, x_value, x_query, parameters, config, state)
-    with _no_autocast(x_key.device.type):
+    with doors.no_autocast(x_key.device.type):
         x, start, state = _arguments(x_key, x_value, x_query, parameters, config, state)
         outputs, end = _run(x, start, config, state, recompute)
     return outputs.to(x_key.dtype), end
@@ -283,11 +281,6 @@ def read(token: Token, moving: list[Moving], stack: Stack, config: HopeConfig) -
 # --- the door -------------------------------------------------------------------------------------------------------
 
 
-def _no_autocast(device: str) -> AbstractContextManager[Any]:
-    """Autocast off, where there is such a thing."""
-    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
-
-
 def _check(
     x_key: Tensor,
     x_value: Tensor,
@@ -304,12 +297,11 @@ def _check(
         raise ValueError(f"x_key must have shape (..., T, d) with d >= 1, got {tuple(x_key.shape)}")
     shape_is("x_value", tuple(x_value.shape), tuple(x_key.shape))
     shape_is("x_query", tuple(x_query.shape), tuple(x_key.shape))
-    for name, view in (("x_key", x_key), ("x_value", x_value), ("x_query", x_query)):
-        _finite(name, view)
+    doors.values(x_key=x_key, x_value=x_value, x_query=x_query)
     _check_parameters(parameters, config, x_key)
     if state is None:  # a state in hand says that they have been looked at before
         for name, tensor in parameters.items():
-            _finite(f"parameters['{name}']", tensor)
+            doors.values(-torch.inf, torch.inf, **{f"parameters['{name}']": tensor})
 
 
 def _arguments(
@@ -350,7 +342,7 @@ def _check_parameters(parameters: Tensors, config: HopeConfig, x: Tensor) -> Non
     shapes: dict[str, tuple[int | str, ...]] = {} if config.adaptive_query else {"w_query": (d, d)}
     shapes |= {"eta_readout": (d,), "alpha_readout": (d,), "alpha_bias": ()}
     shapes |= {f"eta_bias_{memory}": () for memory in config.memories}
-    same_names("parameters", parameters, [*shapes, *weight_shapes(config, d, "h")])
+    same_names("parameters", parameters, [*shapes, *weight_shapes(config, d, "h")], "tensors")
     doors.tensors(**{f"parameters['{name}']": tensor for name, tensor in parameters.items()})
     hidden: int | str = parameters["w1_k"].shape[-1] if config.architecture == "mlp" else "h"
     for name, shape in (shapes | weight_shapes(config, d, hidden)).items():
@@ -367,10 +359,3 @@ def _check_parameters(parameters: Tensors, config: HopeConfig, x: Tensor) -> Non
                 f"parameters['{name}'] must have shape (..., {', '.join(map(str, shape))}) with leading axes that "
                 f"broadcast to {tuple(lead)}, got {tuple(tensor.shape)}"
             )
-
-
-def _finite(name: str, value: Tensor) -> None:
-    """`doors.values` where the sum, which is cheaper to look at, says that something may be wrong."""
-    looked_at = value.device.type == "cpu" and not torch.compiler.is_compiling()
-    if looked_at and not torch.isfinite(value.detach().sum()):
-        doors.values(-torch.inf, torch.inf, **{name: value})

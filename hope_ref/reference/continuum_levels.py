@@ -6,18 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from hope_ref.reference.activations import silu, silu_derivative
-from hope_ref.validation import Array, float64, one_of, positive_integer, scalar, shape_is
+from hope_ref.validation import Array, float64, positive_integer, scalar, shape_is
 
 EPSILON = 1e-6  # inside the root of RMSNorm
-VARIANTS = ("sequential", "nested", "independent")
-ORDERS = ("fast_to_slow", "slow_to_fast")
-RULES = ("gd", "dgd")
 
 
 class Level(NamedTuple):
@@ -57,53 +53,6 @@ class Signal(NamedTuple):
     phi1: Array  # (c, h), σ(W2 n)
     u2: Array  # (c, h)
     phi2: Array  # (c, d), n
-
-
-class Settings(NamedTuple):
-    """The validated options of all levels."""
-
-    chunk_sizes: tuple[int, ...]
-    rates: tuple[float, ...]
-    nested_rate: float
-    variant: str
-    order: str
-    rule: str
-
-
-def settings(
-    count: int,
-    levels_chunk_sizes: Any = (512, 2048, 8192),
-    cms_rate: Any = None,
-    nested_rate: Any = 0.1,
-    variant: str = "sequential",
-    order: str = "fast_to_slow",
-    rule: str = "gd",
-) -> Settings:
-    """Validate the options of the levels, for ``count`` levels."""
-    one_of("variant", variant, VARIANTS)
-    one_of("order", order, ORDERS)
-    one_of("rule", rule, RULES)
-    sizes = tuple(positive_integer("levels_chunk_sizes", size) for size in levels_chunk_sizes)
-    if len(sizes) != count:
-        raise ValueError(f"levels_chunk_sizes must have one entry per level ({count}), got {len(sizes)}")
-    if list(sizes) != sorted(sizes):
-        raise ValueError(f"levels_chunk_sizes must be listed fast to slow (rising), got {sizes}")
-    if variant == "nested" and any(slow % fast for fast, slow in pairwise(sizes)):
-        raise ValueError(
-            f"levels_chunk_sizes must each be a multiple of the one before (nested), got {sizes}"
-        )
-    rates = np.array([0.1 / size for size in sizes]) if cms_rate is None else float64("cms_rate", cms_rate)
-    rates = float64("cms_rate", np.full(count, rates) if rates.ndim == 0 else rates, (count,))
-    if rates.min() < 0:
-        raise ValueError(f"cms_rate must be >= 0, got min {rates.min():g}")
-    return Settings(
-        sizes,
-        tuple(map(float, rates)),
-        scalar("nested_rate", nested_rate, low=0, high=1),
-        variant,
-        order,
-        rule,
-    )
 
 
 def rms_norm(z: Array, gain: Array) -> Array:

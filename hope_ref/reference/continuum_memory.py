@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hope_ref.continuum_settings import OBJECTIVES, SIGNALS, Settings, settings
 from hope_ref.reference.continuum_levels import (
     ContinuumState,
     Level,
     LevelState,
-    Settings,
     Signal,
     associative_signal,
     checked_levels,
@@ -28,7 +28,6 @@ from hope_ref.reference.continuum_levels import (
     random_levels,
     restarted,
     rms_norm,
-    settings,
     taken_in,
 )
 from hope_ref.validation import Array, float64, one_of
@@ -50,8 +49,6 @@ __all__ = [
     "stream",
 ]
 
-SIGNALS = ("task", "associative", "none")
-OBJECTIVES = ("l2", "dot")
 Weights = tuple[tuple[Array, Array], ...]  # (W1, W2) of every level, fast to slow
 
 

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hope_ref.config import HopeConfig
+from hope_ref.continuum_settings import of_config
 from hope_ref.reference import continuum_memory, memory_states, state
-from hope_ref.reference.continuum_levels import ContinuumState, Level, Settings, rms_norm, settings
+from hope_ref.reference.continuum_levels import ContinuumState, Level, rms_norm
 from hope_ref.reference.continuum_levels import checked_state as checked_levels_state
 from hope_ref.reference.hope_layers import (
     AttentionState,
@@ -105,7 +106,7 @@ def block(x: Array, parameters: Arrays, config: HopeConfig, before: BlockState) 
         x,
         levels(parameters, config),
         before.continuum,
-        level_settings(config),
+        of_config(config),
         config.signal,
         config.objective,
     )
@@ -119,13 +120,6 @@ def mix(
     if isinstance(before, TitansState):
         return titans_layer(x, parameters, config, before)
     return attention_layer(x, parameters, config, before)
-
-
-def level_settings(config: HopeConfig) -> Settings:
-    """The options of the continuum memory, as its functions take them."""
-    names = ("levels_chunk_sizes", "nested_rate", "variant", "order", "rule")
-    chosen = {name: getattr(config, name) for name in names}
-    return settings(len(config.levels_chunk_sizes), cms_rate=config.level_rates, **chosen)
 
 
 def levels(parameters: Arrays, config: HopeConfig) -> tuple[Level, ...]:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hope_ref.config import HopeConfig
+from hope_ref.continuum_settings import of_config
 from hope_ref.reference.activations import silu
 from hope_ref.reference.continuum_levels import LevelState, rms_norm
 from hope_ref.reference.continuum_memory import moved_on, read, weights_of
@@ -24,7 +25,6 @@ from hope_ref.reference.hope import (
     checked_tokens,
     hope,
     initial_state,
-    level_settings,
     levels,
     mix,
 )
@@ -97,7 +97,7 @@ def learned(
     mixer: str,
 ) -> HopeState:
     """Take one segment's gradients into the sums of every level; move the levels whose chunk is complete."""
-    options, blocks = level_settings(config), []
+    options, blocks = of_config(config), []
     inputs = level_inputs(segment, parameters, config, start)
     for index, block_state in enumerate(now.blocks):
         found = []

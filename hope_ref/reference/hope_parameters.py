@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from hope_ref.config import HopeConfig
+from hope_ref.memories import weight_shapes
 from hope_ref.reference import memory_parameters
 from hope_ref.reference.continuum_levels import random_levels
 from hope_ref.reference.memory_parameters import orthogonal
-from hope_ref.reference.memory_states import same_names, weight_shapes
-from hope_ref.validation import Array, float64, one_of, positive_integer
+from hope_ref.validation import Array, float64, one_of, positive_integer, same_names
 
 Arrays = dict[str, Array]
 Shapes = dict[str, tuple[int | str, ...]]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hope_ref.config import HopeConfig
-from hope_ref.reference.memory_states import weight_shapes
+from hope_ref.memories import eta_bias, logit, weight_shapes
 from hope_ref.validation import Array, positive_integer
 
 Arrays = dict[str, Array]
@@ -41,11 +41,11 @@ def init(config: HopeConfig, seed: int) -> Arrays:
             parameters[name] = std * rng.normal(size=(rows, columns))
     if not config.adaptive_query:
         parameters["w_query"] = orthogonal(rng, d, d)
-    of_memory, of_others = (_eta_bias(eta, config) for eta in config.eta_init)
+    of_memory, of_others = (eta_bias(eta, config) for eta in config.eta_init)
     for memory in config.memories:
         parameters[f"eta_bias_{memory}"] = np.array(of_memory if memory == "memory" else of_others)
     parameters |= {"eta_readout": np.zeros(d), "alpha_readout": np.zeros(d)}
-    parameters["alpha_bias"] = np.array(_logit(config.alpha_init))
+    parameters["alpha_bias"] = np.array(logit(config.alpha_init))
     return parameters
 
 
@@ -82,18 +82,3 @@ def orthogonal(rng: np.random.Generator, rows: int, columns: int) -> Array:
 
 def _sizes(config: HopeConfig, d: int, hidden: int) -> dict[str, Any]:
     return dict(weight_shapes(config, d, hidden))
-
-
-def _logit(probability: float) -> float:
-    return math.log(probability) - math.log1p(-probability)
-
-
-def _eta_bias(eta: float, config: HopeConfig) -> float:
-    """The bias at which the learning rate is eta: the inverse of softplus, or of eta_max · sigmoid."""
-    if config.step == "implicit":
-        return eta + math.log(-math.expm1(-eta))  # log(exp(eta) - 1), without the overflow
-    if eta >= config.eta_max:
-        raise ValueError(
-            f"eta_init must be < eta_max for step='{config.step}', got {eta:g} and {config.eta_max:g}"
-        )
-    return _logit(eta / config.eta_max)

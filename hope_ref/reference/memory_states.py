@@ -5,15 +5,15 @@ Arrays go by plain names, w1_k, w2_k, …, w1_memory, w2_memory (w_k, …, w_mem
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from hope_ref.config import HopeConfig
+from hope_ref.memories import momentum_name, weight_names
 from hope_ref.reference.state import read_arrays, write_arrays
-from hope_ref.validation import Array, shape_is
+from hope_ref.validation import Array, same_names, shape_is
 
 Arrays = dict[str, Array]
 PARTS = ("weights", "boundary", "momentum")
@@ -33,41 +33,6 @@ class State(NamedTuple):
     boundary: Arrays
     momentum: Arrays
     position: int
-
-
-def weight_names(memory: str, config: HopeConfig) -> tuple[str, ...]:
-    """Names of a memory's weights: (w1_k, w2_k), or (w_k,) if linear."""
-    layers = ("w1", "w2") if config.architecture == "mlp" else ("w",)
-    return tuple(f"{layer}_{memory}" for layer in layers)
-
-
-def momentum_name(weight_name: str) -> str:
-    """b1_k belongs to w1_k."""
-    return "b" + weight_name[1:]
-
-
-def weight_shapes(config: HopeConfig, d: int, hidden: int | str) -> dict[str, tuple[int | str, ...]]:
-    """The shape of every weight by name: w1_□ (d, h), w2_□ (h, d), or w_□ (d, d) if linear."""
-    shapes: tuple[tuple[int | str, ...], ...] = ((d, hidden), (hidden, d))
-    if config.architecture == "linear":
-        shapes = ((d, d),)
-    return {
-        name: shape
-        for memory in config.memories
-        for name, shape in zip(weight_names(memory, config), shapes, strict=True)
-    }
-
-
-def same_names(what: str, got: Iterable[str], want: Iterable[str]) -> None:
-    """Raise a ValueError unless both have the same names, in any order."""
-    if not isinstance(got, dict):
-        raise ValueError(f"{what} must be a dict of named arrays, got {type(got).__name__}")
-    missing, unknown = sorted(set(want) - set(got)), sorted(map(str, set(got) - set(want)))
-    if missing or unknown:
-        raise ValueError(
-            f"{what} must hold {', '.join(want)}; missing: {', '.join(missing) or 'none'}, "
-            f"unknown: {', '.join(unknown) or 'none'}"
-        )
 
 
 def initial_state(parameters: Arrays, config: HopeConfig) -> State:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hope_ref.config import HopeConfig
+from hope_ref.memories import momentum_name, weight_names, weight_shapes
 from hope_ref.reference.activations import sigmoid
 from hope_ref.reference.memory_network import Weights, answer, associations, softplus, unit, write
 from hope_ref.reference.memory_parameters import init, random_parameters
@@ -20,13 +21,9 @@ from hope_ref.reference.memory_states import (
     checked_state,
     initial_state,
     load_state,
-    momentum_name,
-    same_names,
     save_state,
-    weight_names,
-    weight_shapes,
 )
-from hope_ref.validation import Array, float64
+from hope_ref.validation import Array, float64, same_names
 
 __all__ = [
     "State",

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hope_ref.validation import Array
+from hope_ref import nested
+from hope_ref.files import replacing
+from hope_ref.validation import Array, name_difference
 
 
 def flattened(state: Any, name: str = "") -> dict[str, Any]:
@@ -18,27 +18,12 @@ def flattened(state: Any, name: str = "") -> dict[str, Any]:
 
     Raises: ValueError if a leaf is neither an array of numbers nor an integer.
     """
-    if state is None:
-        return {}
-    if isinstance(state, tuple | list | dict):
-        leaves: dict[str, Any] = {}
-        for field, part in _parts(state):
-            leaves |= flattened(part, f"{name}.{field}" if name else field)
-        return leaves
-    number = isinstance(state, int) and not isinstance(state, bool)
-    if number or (isinstance(state, np.ndarray) and state.dtype.kind in "iuf"):
-        return {name: state}
-    raise ValueError(
-        f"{name or 'state'} must be an array of numbers, an integer, None or a tuple or dict of these, got {state!r}"
-    )
+    return nested.flattened(state, _is_leaf, "an array of numbers", name)
 
 
-def _parts(state: Any) -> list[tuple[str, Any]]:
-    """Names and values of the entries: keys of a dict, fields of a named tuple, else 0, 1, …"""
-    if isinstance(state, dict):
-        return [(str(key), part) for key, part in state.items()]
-    fields = getattr(state, "_fields", range(len(state)))
-    return [(str(field), part) for field, part in zip(fields, state, strict=True)]
+def _is_leaf(value: Any) -> bool:
+    number = isinstance(value, int) and not isinstance(value, bool)
+    return number or (isinstance(value, np.ndarray) and value.dtype.kind in "iuf")
 
 
 def write_arrays(path: str | Path, arrays: dict[str, Any]) -> None:
@@ -46,15 +31,8 @@ def write_arrays(path: str | Path, arrays: dict[str, Any]) -> None:
 
     Args: path, taken as it is; arrays by name. Raises: OSError if the file cannot be written.
     """
-    path = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, **arrays)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replacing(path, private=True) as file:
+        np.savez(file, **arrays)
 
 
 def read_arrays(path: str | Path) -> dict[str, Array]:
@@ -84,12 +62,8 @@ def load_state(path: str | Path, like: Any) -> Any:
     Raises: ValueError if the file holds anything else; OSError if it cannot be read.
     """
     wanted, arrays = flattened(like), read_arrays(path)
-    missing, unknown = sorted(set(wanted) - set(arrays)), sorted(set(arrays) - set(wanted))
-    if missing or unknown:
-        raise ValueError(
-            f"{path} must hold the names of such a state; "
-            f"missing: {', '.join(missing) or 'none'}, unknown: {', '.join(unknown) or 'none'}"
-        )
+    if difference := name_difference(arrays, wanted):
+        raise ValueError(f"{path} must hold the names of such a state; {difference}")
     for name, want in wanted.items():
         array, pattern = arrays[name], np.asarray(want)
         if array.dtype.kind != pattern.dtype.kind or array.ndim != pattern.ndim:
@@ -97,16 +71,6 @@ def load_state(path: str | Path, like: Any) -> Any:
                 f"{path}: {name} must be {pattern.dtype} with {pattern.ndim} axes, "
                 f"got {array.dtype} of shape {array.shape}"
             )
-    return _filled(like, arrays, "")
-
-
-def _filled(like: Any, arrays: dict[str, Any], name: str) -> Any:
-    """``like`` with every leaf replaced by the array of its name."""
-    if like is None:
-        return None
-    if isinstance(like, tuple | list | dict):
-        parts = [_filled(part, arrays, f"{name}.{field}" if name else field) for field, part in _parts(like)]
-        if isinstance(like, dict):
-            return dict(zip(like, parts, strict=True))
-        return type(like)(*parts) if hasattr(like, "_fields") else type(like)(parts)
-    return int(arrays[name]) if isinstance(like, int) else arrays[name]
+    return nested.rebuilt(
+        like, lambda name, leaf: int(arrays[name]) if isinstance(leaf, int) else arrays[name]
+    )

@@ -6,14 +6,14 @@ look at the measurements, people at the pictures. `python -m hope_ref figures` d
 
 from __future__ import annotations
 
-import os
 import pkgutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module, resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from hope_ref.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -85,13 +85,9 @@ def save(drawing: Drawing, folder: Path) -> Path:
 
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{drawing.name}.png"
-    handle, temporary = tempfile.mkstemp(suffix=".png", dir=folder)
-    os.close(handle)
     try:
-        drawing.figure.savefig(temporary, format="png", metadata={"Description": drawing.alt})
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        with replacing(path) as file:
+            drawing.figure.savefig(file, format="png", metadata={"Description": drawing.alt})
     finally:
-        Path(temporary).unlink(missing_ok=True)
         plt.close(drawing.figure)
     return path

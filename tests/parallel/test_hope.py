@@ -7,21 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hope_models import ATTENTION, HOPE, SMALL, TOKENS, VOCABULARY, awake, close, in_reference_names, model_of
 
 from hope_ref.config import HopeConfig
 from hope_ref.parallel import states
 from hope_ref.parallel.hope import Hope, HopeState
 from hope_ref.reference import hope as literal
 from hope_ref.reference import state as literal_states
-from hope_ref.validation import Array
 
-SMALL: dict[str, Any] = {
-    "memory_chunk_size": 2, "projection_chunk_size": 4, "levels_chunk_sizes": (2, 4), "signal": "associative",
-    "cms_rate": 0.05, "inner_momentum": 0.3, "width": 4, "hidden": 3,
-}  # fmt: skip
-HOPE, ATTENTION = "self_modifying_titans", "softmax_attention"
-VOCABULARY, CHUNK = 5, 4
-TOKENS = np.array([1, 4, 0, 2, 2, 3, 1, 0, 4])  # 2 C + 1 of the longer chunks
+CHUNK = 4
 
 EACH: dict[str, tuple[HopeConfig, str]] = {
     "one head": (HopeConfig(**SMALL), HOPE),
@@ -43,34 +37,6 @@ EACH: dict[str, tuple[HopeConfig, str]] = {
 each = pytest.mark.parametrize(("config", "mixer"), EACH.values(), ids=EACH)
 
 
-def awake(config: HopeConfig, mixer: str = HOPE, blocks: int = 2, seed: int = 0) -> dict[str, Array]:
-    """The start of training, shaken, so that nothing is zero, one or the identity any more."""
-    rng = np.random.default_rng(seed + 100)
-    start = literal.init(config, VOCABULARY, blocks, seed, mixer=mixer)
-    start |= {name: np.array(3.0) for name in start if name.endswith("alpha_bias")}
-    return {name: array + 0.3 * rng.normal(size=array.shape) for name, array in start.items()}
-
-
-def model_of(
-    config: HopeConfig, mixer: str = HOPE, blocks: int = 2, dtype: torch.dtype = torch.float64
-) -> Hope:
-    return Hope.from_reference(awake(config, mixer, blocks), config, mixer=mixer, dtype=dtype)
-
-
-def in_reference_names(state: HopeState, heads: int, index: tuple[int, ...] = ()) -> dict[str, Any]:
-    """One sequence's state under the names and axes of the reference: a tuple of heads, attention's tokens first."""
-    found = {}
-    for name, leaf in states.flattened(state).items():
-        value = leaf.detach().numpy()[index] if isinstance(leaf, torch.Tensor) else leaf
-        if ".mixer.memory." in name:
-            block, own = name.split(".mixer.memory.")
-            for head in range(heads):
-                found[f"{block}.mixer.heads.{head}.{own}"] = value if isinstance(value, int) else value[head]
-        else:
-            found[name] = value.swapaxes(0, 1) if name.endswith((".mixer.keys", ".mixer.values")) else value
-    return found
-
-
 def same_state(
     got: HopeState, want: literal.HopeState, heads: int, index: tuple[int, ...] = (), bound: float = 1e-10
 ) -> None:
@@ -79,18 +45,6 @@ def same_state(
     for name, array in theirs.items():
         np.testing.assert_allclose(ours[name], array, rtol=0, atol=bound, err_msg=name)
         assert np.shape(ours[name]) == np.shape(array), name
-
-
-def close(one: HopeState, other: HopeState, bound: float = 1e-10) -> None:
-    left, right = states.flattened(one), states.flattened(other)
-    assert left.keys() == right.keys()
-    for name, leaf in left.items():
-        if isinstance(leaf, torch.Tensor):
-            torch.testing.assert_close(
-                leaf, right[name], rtol=0, atol=bound, msg=lambda m, n=name: f"{n}: {m}"
-            )
-        else:
-            assert leaf == right[name], name
 
 
 # --- the same numbers -------------------------------------------------------------------------------------------------

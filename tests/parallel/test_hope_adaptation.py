@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hope_models import ATTENTION, HOPE, close, in_reference_names
 
 from hope_ref.config import HopeConfig
 from hope_ref.parallel import states
@@ -23,7 +24,6 @@ TINY: dict[str, Any] = {
     "width": 2, "hidden": 2, "memory_chunk_size": 2, "projection_chunk_size": 2, "levels_chunk_sizes": (2, 4),
     "cms_rate": 0.3, "convolution_width": 2,
 }  # fmt: skip
-HOPE, ATTENTION = "self_modifying_titans", "softmax_attention"
 TOKENS = np.array([1, 2, 0, 2, 1, 1, 0, 2, 2, 1])
 EACH: dict[str, tuple[HopeConfig, str, int]] = {
     "two blocks": (HopeConfig(**TINY), HOPE, 2),
@@ -46,31 +46,6 @@ def awake(config: HopeConfig, mixer: str, blocks: int) -> dict[str, Array]:
 
 def model_of(config: HopeConfig, mixer: str = HOPE, blocks: int = 1) -> Hope:
     return Hope.from_reference(awake(config, mixer, blocks), config, mixer=mixer)
-
-
-def in_reference_names(state: AdaptationState, heads: int) -> dict[str, Any]:
-    found = {}
-    for name, leaf in states.flattened(state).items():
-        value = leaf.detach().numpy() if isinstance(leaf, torch.Tensor) else leaf
-        if ".mixer.memory." in name:
-            block, own = name.split(".mixer.memory.")
-            for head in range(heads):
-                found[f"{block}.mixer.heads.{head}.{own}"] = value if isinstance(value, int) else value[head]
-        else:
-            found[name] = value.swapaxes(0, 1) if name.endswith((".mixer.keys", ".mixer.values")) else value
-    return found
-
-
-def close(one: AdaptationState, other: AdaptationState, bound: float = 1e-10) -> None:
-    left, right = states.flattened(one), states.flattened(other)
-    assert left.keys() == right.keys()
-    for name, leaf in left.items():
-        if isinstance(leaf, torch.Tensor):
-            torch.testing.assert_close(
-                leaf, right[name], rtol=0, atol=bound, msg=lambda m, n=name: f"{n}: {m}"
-            )
-        else:
-            assert leaf == right[name], name
 
 
 # --- the same numbers -------------------------------------------------------------------------------------------------

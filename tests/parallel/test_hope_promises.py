@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hope_models import ATTENTION, FEW, HOPE, SMALL, VOCABULARY, model_of, tensors
+from hope_models import TOKENS as NUMBERS
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -16,41 +18,9 @@ from hope_ref.parallel import hope_layers, states
 from hope_ref.parallel.hope import Hope
 from hope_ref.parallel.mixers import MIXERS
 from hope_ref.reference import hope as literal
-from hope_ref.validation import Array
 
-SMALL: dict[str, Any] = {
-    "memory_chunk_size": 2, "projection_chunk_size": 4, "levels_chunk_sizes": (2, 4), "signal": "associative",
-    "cms_rate": 0.05, "inner_momentum": 0.3, "width": 4, "hidden": 3,
-}  # fmt: skip
-HOPE, ATTENTION = "self_modifying_titans", "softmax_attention"
-VOCABULARY = 5
-TOKENS = torch.tensor([1, 4, 0, 2, 2, 3, 1, 0, 4])
-
-EACH: dict[str, tuple[HopeConfig, str]] = {
-    "two heads": (HopeConfig(**SMALL, heads=2), HOPE),
-    "no convolution": (HopeConfig(**SMALL, convolution_width=0, heads=2), HOPE),
-    "bare": (HopeConfig(**SMALL, convolution_width=0, input_projection=False, adaptive_query=True), HOPE),
-    "linear, dgd": (HopeConfig(**SMALL, architecture="linear", rule="dgd", variant="nested"), HOPE),
-    "task": (HopeConfig(**(SMALL | {"signal": "task", "variant": "independent"})), HOPE),
-    "attention": (HopeConfig(**SMALL, heads=2), ATTENTION),
-}
+EACH, TOKENS = FEW, torch.tensor(NUMBERS)
 each = pytest.mark.parametrize(("config", "mixer"), EACH.values(), ids=EACH)
-
-
-def awake(config: HopeConfig, mixer: str = HOPE, blocks: int = 2) -> dict[str, Array]:
-    """The start of training, shaken, so that nothing is zero, one or the identity any more."""
-    rng = np.random.default_rng(100)
-    start = literal.init(config, VOCABULARY, blocks, 0, mixer=mixer)
-    start |= {name: np.array(3.0) for name in start if name.endswith("alpha_bias")}
-    return {name: array + 0.3 * rng.normal(size=array.shape) for name, array in start.items()}
-
-
-def model_of(config: HopeConfig, mixer: str = HOPE, dtype: torch.dtype = torch.float64) -> Hope:
-    return Hope.from_reference(awake(config, mixer), config, mixer=mixer, dtype=dtype)
-
-
-def tensors(state: Any) -> dict[str, torch.Tensor]:
-    return {n: leaf for n, leaf in states.flattened(state).items() if isinstance(leaf, torch.Tensor)}
 
 
 # --- causality --------------------------------------------------------------------------------------------------------
@@ -115,7 +85,6 @@ def test_nothing_is_looked_at_once_the_door_is_passed(
     mixer: str, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Hope, "check_tokens", lambda self, tokens, name="tokens": None)
-    monkeypatch.setattr("hope_ref.parallel.self_modifying_titans._finite", lambda name, value: None)
     model = Hope(EACH["two heads"][0], VOCABULARY, 1, mixer=mixer)
     mode: Any = NoLook() if kind == "no look" else FakeTensorMode(allow_non_fake_inputs=True)
     with mode:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+import self_modifying_titans_random as drawing
 import torch
 
 from hope_ref.config import CHOICES, HopeConfig
@@ -17,19 +14,6 @@ from hope_ref.parallel.self_modifying_titans import State, self_modifying_titans
 from hope_ref.reference import self_modifying_titans as literal
 from hope_ref.validation import Array
 
-
-def _helper(name: str) -> ModuleType:
-    path = Path(__file__).parents[1] / "independent" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules.setdefault(name, module)
-    spec.loader.exec_module(module)
-    return module
-
-
-drawing = _helper("self_modifying_titans_random")
 tensors, results = drawing.tensors, drawing.results
 
 HERE = ("architecture", "objective", "step", "retention_scope", "retention_target", "erase", "target", "read")

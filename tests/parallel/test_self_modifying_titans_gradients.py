@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+import self_modifying_titans_autograd as independent
 import torch
 from torch.autograd.graph import saved_tensors_hooks
 
@@ -19,18 +17,6 @@ from hope_ref.reference import self_modifying_titans as literal
 
 PARTS = ("weights", "boundary", "momentum")
 
-
-def _helper(name: str) -> ModuleType:
-    path = Path(__file__).parents[1] / "independent" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-independent = _helper("self_modifying_titans_autograd")
 
 HERE = (
     "architecture", "objective", "step", "retention_scope", "retention_target", "erase", "target", "read",

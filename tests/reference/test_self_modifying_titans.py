@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import self_modifying_titans_autograd as independent
 import torch
 
 from hope_ref.config import CHOICES, HopeConfig
@@ -21,15 +20,6 @@ from hope_ref.reference.self_modifying_titans import (
     self_modifying_titans,
 )
 from hope_ref.validation import Array
-
-_spec = importlib.util.spec_from_file_location(
-    "self_modifying_titans_autograd",
-    Path(__file__).parents[1] / "independent" / "self_modifying_titans_autograd.py",
-)
-assert _spec is not None
-assert _spec.loader is not None
-independent = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(independent)
 
 HERE = ("architecture", "objective", "step", "retention_scope", "retention_target", "erase", "target", "read")
 TOGGLES = ("value_norm", "read_skip", "adaptive_query")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import self_modifying_titans_minimal
 import sympy as sp
 import torch
+from entries import entries
 from torch.utils.flop_counter import FlopCounterMode
 
 from hope_ref import parallel, reference
@@ -22,15 +22,6 @@ from hope_ref.symbolic import counts
 from hope_ref.symbolic.counts import number, total
 
 WIDTH, HIDDEN, LENGTH = 3, 5, 7  # different primes: a wrong exponent cannot hide
-
-
-def entries(found: Any) -> int:
-    """The float64 entries of all arrays in a structure of tuples and dicts; a number beside them is not counted."""
-    if isinstance(found, np.ndarray):
-        return found.size
-    if isinstance(found, dict):
-        return sum(map(entries, found.values()))
-    return sum(map(entries, found)) if isinstance(found, tuple) else 0
 
 
 def grid(**choices: tuple[Any, ...]) -> list[HopeConfig]:
@@ -276,16 +267,6 @@ def test_a_product_made_twice_is_under_repeated(
     assert number(repeated, d=WIDTH, h=HIDDEN) == 5 * matrix * (forwards + rank_ones)
 
 
-def minimal() -> Any:
-    path = Path(__file__).parents[1] / "independent" / "self_modifying_titans_minimal.py"
-    spec = importlib.util.spec_from_file_location("self_modifying_titans_minimal", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def solved(system: Any, right: Any, *_: Any, **__: Any) -> int:
     """Forward substitution with a unit diagonal: C (C - 1)/2 multiply-adds for each column."""
     size, columns = right[-2:]
@@ -311,7 +292,7 @@ def tensors(named: dict[str, Any]) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("configs", [OPTIONS, READS[::5] + MORE], ids=["losses", "reads and writers"])
 def test_chunk_flops_are_made_by_a_minimal_chunk_form_that_is_right(configs: list[HopeConfig]) -> None:
     """It starts from a state that is not the initial one, with momentum in it; its numbers are the token loop's."""
-    run = minimal().chunk
+    run = self_modifying_titans_minimal.chunk
     for config in configs:
         config = config.replace(memory_chunk_size=LENGTH, projection_chunk_size=LENGTH)
         views, parameters = arrays_of(config)
