@@ -13,7 +13,7 @@ export MPLBACKEND ?= agg
 
 .PHONY: run test verify-full soak lint lab notebooks figures docs clean help
 
-run: $(READY)  ## prove every identity, show the agreement matrix, draw the README's figures
+run: $(READY)  ## prove every identity, show the agreement matrix, train a tiny HOPE on real text
 	$(BIN)/python -m hope_ref run
 
 test: lint  ## lint, types, every test, every notebook (strictly), coverage

@@ -11,7 +11,7 @@ README_FIGURES = ("ladder", "interference")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prove every identity, compare the floors, draw the README's figures, say where the course starts."""
+    """Prove every identity, compare the floors, draw the README's figures, train, generate, adapt; say where the course starts."""
     from tqdm import tqdm
 
     from hope_ref import agreement, symbolic
@@ -45,8 +45,14 @@ def run(arguments: argparse.Namespace) -> int:
     print("\nFigures of the README:")
     for path in paths:
         print(f"  {path}")
+    agreed = all(proved) and all(row.agrees() for row in rows)
+    status = 0
+    if agreed and arguments.steps:
+        from hope_ref.training.demonstration import demonstrate
+
+        status = demonstrate(arguments.steps)
     print("\nThe course starts at notebooks/00_run_it_and_read_the_map.ipynb: `make lab` opens it.")
-    return 0 if all(proved) and all(row.agrees() for row in rows) else 1
+    return status if agreed else 1
 
 
 def verify(arguments: argparse.Namespace) -> int:
@@ -106,6 +112,16 @@ def docs(arguments: argparse.Namespace) -> int:
 
 
 WITH_TORCH = {
+    "train": (
+        "hope_ref.training.train_command",
+        "train a model on a text, and go on after whatever stopped it",
+    ),
+    "evaluate": ("hope_ref.training.evaluate_command", "how well a trained model predicts a text"),
+    "generate": ("hope_ref.training.generate_command", "let a trained model go on from a prompt"),
+    "experiment": (
+        "hope_ref.experiments.command",
+        "answer a question by training: run it, resume it, report it",
+    ),
     "bench": ("hope_ref.benchmark", "measure the chunk-parallel form against what it could cost"),
     "soak": ("hope_ref.soak", "stream many tokens through a model: does its state stay bounded?"),
 }  # commands whose modules are loaded only when they are called, so that the others start at once
@@ -130,7 +146,11 @@ def parser(called: str | None = None) -> argparse.ArgumentParser:
             "--figures", type=Path, default=Path("figures"), metavar="FOLDER", help="where figures go"
         )
 
-    figures_into(command(run, "run", "prove every identity, compare the floors, draw the README's figures"))
+    main_job = command(run, "run", "prove every identity, compare the floors, train a tiny HOPE on real text")
+    figures_into(main_job)
+    main_job.add_argument(
+        "--steps", type=int, default=150, metavar="N", help="of training (150); 0 leaves training out"
+    )
     judging = command(verify, "verify", "compare the three floors and print the agreement matrix")
     judging.add_argument("--component", metavar="NAME", help="only this component, e.g. 'delta rule'")
     for name, what in (

@@ -13,10 +13,12 @@ from hope_ref import agreement, symbolic
 from hope_ref.agreement import comparison
 
 
-def test_run_shows_proofs_matrix_figures_and_the_way(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_run_shows_proofs_matrix_figures_training_and_the_way(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert command.main(["run", "--figures", str(tmp_path)]) == 0
+    figures = tmp_path / "figures"
+    monkeypatch.chdir(tmp_path)  # training leaves its files in ./runs
+    assert command.main(["run", "--figures", str(figures), "--steps", "2"]) == 0
     shown = capsys.readouterr().out
     identities = symbolic.identities()
     assert f"{len(identities)} of {len(identities)} identities are proved" in shown
@@ -25,7 +27,9 @@ def test_run_shows_proofs_matrix_figures_and_the_way(
     for component in agreement.components():
         assert component.name in shown
     assert "DISAGREE" not in shown
-    assert {file.stem for file in tmp_path.iterdir()} == set(command.README_FIGURES)
+    assert {file.stem for file in figures.iterdir()} == set(command.README_FIGURES)
+    assert "this HOPE after 2 steps" in shown
+    assert "learning while it reads" in shown
     assert "notebooks/00_run_it_and_read_the_map.ipynb" in shown
 
 

@@ -1,0 +1,207 @@
+"""Files that are whole or not there: checkpoints, metrics, the loss curve. [D]"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import torch
+
+from hope_ref.files import PART, replacing
+from hope_ref.training.settings import Run
+
+FORMAT = 1
+KEPT = 2  # checkpoints in a folder
+METRICS, RUN, CURVE = "metrics.jsonl", "run.json", "loss.png"
+
+
+def write(path: Path, filled: Callable[[IO[bytes]], None]) -> None:
+    """Fill a file that takes the place of ``path`` when it is whole. Raises: OSError, and then ``path`` is what it was."""
+    try:
+        with replacing(path) as file:
+            filled(file)
+    except (OSError, RuntimeError) as error:  # a RuntimeError is torch.save's word for a full disk
+        raise OSError(f"cannot write {path}: {error}") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """As `write`, for text."""
+    write(path, lambda file: void(file.write(text.encode("utf-8"))))
+
+
+def void(_: Any) -> None:
+    """Nothing, whatever came."""
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a killed process left half written."""
+    for left in folder.glob(f".*{PART}"):
+        left.unlink(missing_ok=True)
+
+
+# --- checkpoints ----------------------------------------------------------------------------------------------------
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints in a folder, oldest first."""
+    return sorted(folder.glob("checkpoint-????????.pt"))
+
+
+def checkpoint_name(step: int) -> str:
+    """The name of the checkpoint after so many steps."""
+    return f"checkpoint-{step:08d}.pt"
+
+
+def held_run(folder: Path) -> Run | None:
+    """The run that a folder holds: its newest checkpoint's, else the one that was about to start; None for neither.
+
+    Raises: ValueError if the file that says it is damaged.
+    """
+    if checkpoints(folder):
+        run: Run = load_checkpoint(folder)["run"]
+        return run
+    path = folder / RUN
+    return Run.from_json(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def save_checkpoint(folder: Path, step: int, content: dict[str, Any]) -> Path:
+    """Write the checkpoint after ``step`` steps, then remove all but the last two; returns its path. Raises: OSError."""
+    path = folder / checkpoint_name(step)
+    write(path, lambda file: torch.save({"format": FORMAT, "step": step, **content}, file))
+    for old in checkpoints(folder)[:-KEPT]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def save_weights(path: Path, checkpoint: Path) -> None:
+    """Write what asking a checkpoint's model takes, without what only going on with its training does. Raises: OSError."""
+    content = load_checkpoint(checkpoint)
+    kept = {"format": FORMAT, "step": content["step"], "run": content["run"].to_json()}
+    write(path, lambda file: torch.save({**kept, "model": content["model"]}, file))
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """What `save_checkpoint` wrote, its "run" as a `Run`; ``path`` may be a folder: then its newest.
+
+    Raises: ValueError if there is none, it is truncated or damaged, or no checkpoint of ours.
+    """
+    if path.is_dir():
+        found = checkpoints(path)
+        if not found:
+            raise ValueError(
+                f"checkpoint must be a file or a folder with checkpoints, got {str(path)!r} without any"
+            )
+        path = found[-1]
+    if not path.is_file():
+        raise ValueError(f"checkpoint must be a file that exists, got {str(path)!r}")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # zip, pickle and torch errors alike
+        older = [one for one in checkpoints(path.parent) if one < path]
+        hint = f"; remove it to go on from {older[-1].name}" if older else ""
+        raise ValueError(
+            f"checkpoint must be whole, got {str(path)!r}, truncated or damaged{hint} ({_first_line(error)})"
+        ) from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT or "run" not in content:
+        raise ValueError(f"checkpoint must be one of format {FORMAT} of hope_ref, got {str(path)!r}")
+    return {**content, "run": Run.from_json(content["run"])}
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def random_states() -> dict[str, Any]:
+    """Where every random generator of this process stands: Python's, NumPy's, PyTorch's on all devices."""
+    version, numbers, gauss = random.getstate()
+    name, keys, place, has_gauss, cached = np.random.get_state()  # noqa: NPY002
+    return {
+        "python": [version, list(numbers), gauss],
+        "numpy": [name, torch.from_numpy(np.asarray(keys).astype(np.int64)), place, has_gauss, cached],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def set_random_states(states: dict[str, Any]) -> None:
+    """Put every random generator where `random_states` found it."""
+    version, numbers, gauss = states["python"]
+    random.setstate((version, tuple(numbers), gauss))
+    name, keys, place, has_gauss, cached = states["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), place, has_gauss, cached))  # noqa: NPY002
+    torch.set_rng_state(states["torch"])
+    if states["cuda"] and len(states["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(states["cuda"])
+
+
+# --- metrics --------------------------------------------------------------------------------------------------------
+
+
+def append_line(path: Path, record: dict[str, Any]) -> None:
+    """One more line of JSON, flushed. Raises: OSError, and then the file ends where it did."""
+    line = (json.dumps(record) + "\n").encode("utf-8")
+    with open(path, "ab", buffering=0) as file:
+        before = file.seek(0, os.SEEK_END)
+        try:
+            if file.write(line) != len(line):
+                raise OSError("only a part of the line fits")
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                file.truncate(before)
+            raise OSError(f"cannot write {path}: {error}") from error
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Every whole line; a last one that a killed process left half written is passed over."""
+    found = []
+    if path.exists():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            if isinstance(record, dict) and isinstance(record.get("step"), int):
+                found.append(record)
+    return found
+
+
+def drop_after(path: Path, step: int) -> None:
+    """Keep the lines up to a step: what came after its checkpoint will come again."""
+    kept = [record for record in read_lines(path) if record["step"] <= step]
+    write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
+
+
+def draw_curve(folder: Path) -> None:
+    """Draw the metrics so far: bits per byte against the step, training and validation. Raises: OSError."""
+    from matplotlib.backends.backend_agg import (
+        FigureCanvasAgg,  # without a display, and not touching pyplot's state
+    )
+    from matplotlib.figure import Figure
+
+    records = read_lines(folder / METRICS)
+    figure = Figure(figsize=(6.4, 4.0), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    ends: list[tuple[float, float, str, str]] = []
+    for name, label, style in (
+        ("bits_per_byte", "training\nbatch", {"color": "#0072B2", "linewidth": 1.2}),
+        ("validation_bits_per_byte", "validation", {"color": "#D55E00", "linestyle": "--", "marker": "o"}),
+    ):
+        points = [(record["step"], record[name]) for record in records if name in record]
+        if points:
+            axes.plot(*zip(*points, strict=True), **style)
+            ends.append((points[-1][1], points[-1][0], label, str(style["color"])))
+    for place, (y, x, label, color) in enumerate(sorted(ends)):  # the lower one's name below its end
+        shift = 0 if len(ends) == 1 else (-7, 7)[place]
+        axes.annotate(label, (x, y), (8, shift), textcoords="offset points", va="center", color=color)
+    axes.margins(x=0.03)
+    axes.set_xlabel("step")
+    axes.set_ylabel("bits per byte")
+    axes.spines[["top", "right"]].set_visible(False)
+    write(folder / CURVE, lambda file: figure.savefig(file, format="png", metadata={"Software": ""}))
