@@ -11,7 +11,7 @@ export MKL_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 export MPLBACKEND ?= agg
 
-.PHONY: run test verify-full soak lint lab notebooks figures docs clean help
+.PHONY: run test verify-full soak lint lab notebooks figures results docs clean help
 
 run: $(READY)  ## prove every identity, show the agreement matrix, train a tiny HOPE on real text
 	$(BIN)/python -m hope_ref run
@@ -40,6 +40,10 @@ notebooks: $(READY)  ## execute every notebook again, in place
 	  --ExecutePreprocessor.record_timing=False --ExecutePreprocessor.timeout=300 $(NOTEBOOKS)
 
 figures: $(READY)  ## draw every figure of the course and of the README
+	$(BIN)/python -m hope_ref figures
+
+results: $(READY)  ## write RESULTS.md and its figures again, from the records in results/experiments
+	$(BIN)/python -m hope_ref experiment all --report
 	$(BIN)/python -m hope_ref figures
 
 docs: $(READY)  ## write ERRATA.md and NOTATION.md

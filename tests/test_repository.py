@@ -114,7 +114,7 @@ def test_generated_pages_are_up_to_date() -> None:
 LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#]+)")
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "RESULTS.md"])
 def test_links_of_the_pages_lead_somewhere(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     for target in LINK.findall(text):

@@ -1,0 +1,29 @@
+"""Experiments: questions with an answer that can be run again, cell by cell. `python -m hope_ref experiment`. [D]"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from hope_ref.experiments.cells import Cell, Experiment, Record, Records, Table, spread
+
+NAMES = (
+    "formal_languages",
+    "recall",
+    "text",
+    "continual",
+    "digits",
+    "adaptation",
+    "ablations",
+    "optimizers",
+    "chunk_size",
+)  # modules of this package, in the order of RESULTS.md
+
+__all__ = ["NAMES", "Cell", "Experiment", "Record", "Records", "Table", "experiment", "spread"]
+
+
+def experiment(name: str) -> Experiment:
+    """The experiment of that name. Raises: ValueError for an unknown one."""
+    if name not in NAMES:
+        raise ValueError(f"name must be one of {', '.join(map(repr, NAMES))}, got {name!r}")
+    found: Experiment = import_module(f"hope_ref.experiments.{name}").EXPERIMENT
+    return found

@@ -1,0 +1,150 @@
+"""The figures of RESULTS.md on learning that goes on: continual streams, digits, adaptation, optimisers. [D]"""
+
+from __future__ import annotations
+
+from statistics import mean
+
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from hope_ref.experiments import Records
+from hope_ref.experiments.adaptation import KINDS
+from hope_ref.experiments.continual import MODELS as CONTINUAL_MODELS
+from hope_ref.experiments.continual_reading import frontier
+from hope_ref.experiments.optimizers import OPTIONS
+from hope_ref.teaching.figures import BLACK, figure
+from hope_ref.teaching.gallery.experiments import MLP_STYLE, STYLES, empty, found, rows
+
+
+@figure(
+    "results_continual",
+    alt="Two panels, random Markov languages and text with renamed bytes. Each shows how much worse language A has become after B "
+    "against the loss on B, one line per model over a grid of learning rates, means of the seeds: forgetting grows as B is learnt "
+    "better, on nearly the same curve for the plain MLP and the levels; RESULTS.md says where the differences are clear.",
+    caption="Who learns B better forgets more of A: only a curve below the MLP's is a better memory, not a point to its left or right.",
+)
+def results_continual(data: Records | None = None) -> Figure:
+    """Forgetting against what was learnt, over the grid of rates."""
+    data = found("continual") if data is None else data
+    picture, panels = plt.subplots(1, 2, figsize=(10, 4.2), sharey=False)
+    for axes, source in zip(panels, ("Markov", "text"), strict=True):
+        axes.set_title(source)
+        axes.set_xlabel("loss on B after B (bits per symbol)")
+        models = data.models(source)
+        if not models:
+            empty(axes)
+            continue
+        # In both panels a model looks the same, whether the other has it or not.
+        for model, (color, line, marker) in zip(CONTINUAL_MODELS, (MLP_STYLE, *STYLES), strict=False):
+            if model not in models:
+                continue
+            curves = [frontier(record.measures) for record in data.of(source, model)]
+            length = min(map(len, curves))
+            if length:
+                points = np.mean([curve[-length:] for curve in curves], axis=0)
+                axes.plot(
+                    points[:, 0],
+                    points[:, 1],
+                    line,
+                    marker=marker,
+                    color=color,
+                    label=model,
+                    linewidth=1.5,
+                    markersize=4.5,
+                )
+    panels[0].set_ylabel("forgetting of A (bits per symbol)")
+    if data.models("Markov"):
+        panels[0].legend(fontsize=8)
+    return picture
+
+
+@figure(
+    "results_digits",
+    alt="Two panels of rows, one for each model: accuracy over all ten digits after the fifth task, and how much was forgotten. "
+    "Models that learn in turn end near 20 per cent, which is knowing the last task alone; all tasks at once reach 94 per cent.",
+    caption="Five tasks of two digits in turn: no number of levels keeps the first four; the last row has seen all at once.",
+)
+def results_digits(data: Records | None = None) -> Figure:
+    """Accuracy and forgetting of every model at the rate that its tuning chose."""
+    from hope_ref.experiments.digits import tables
+
+    data = found("digits") if data is None else data
+    picture, axes = plt.subplots(figsize=(7.5, 3.8))
+    made = tables(data)
+    if not made or not made[0].rows:
+        empty(axes)
+        return picture
+    names = [row[0] for row in made[0].rows]
+    for style, (column, label) in enumerate(((2, "accuracy in the end"), (3, "forgetting"))):
+        color, _, marker = STYLES[style]
+        for place, row in enumerate(made[0].rows):
+            middle, *apart = (float(part.split(" ")[0]) for part in row[column].split(" ± "))
+            y = len(names) - 1 - place + (0.12, -0.12)[style]
+            axes.errorbar(middle, y, xerr=apart[0] if apart else 0, fmt=marker, color=color, markersize=5)
+        axes.plot([], [], marker, color=color, label=label)
+    axes.set_yticks(range(len(names)), names[::-1])
+    axes.axvline(20, color=BLACK, linewidth=0.8, linestyle=":")
+    axes.set_xlabel("per cent, mean ± standard deviation")
+    axes.legend(fontsize=8, loc="center")
+    return picture
+
+
+@figure(
+    "results_adaptation",
+    alt="Two panels, unseen text of the kind that was trained on and Python source, which was not. Bits per byte against the learning "
+    "rate of the continuum memory, from 0 to ten times the default: while it is read for the first time, and when the same passage is "
+    "read again with what was learnt. RESULTS.md has the numbers.",
+    caption="Learning while reading helps on the passage itself, most on the unfamiliar kind of text, up to a rate at which it harms.",
+)
+def results_adaptation(data: Records | None = None) -> Figure:
+    """Bits per byte by rate, each seed a mark."""
+    data = found("adaptation") if data is None else data
+    picture, panels = plt.subplots(1, 2, figsize=(9.5, 3.8))
+    for axes, kind in zip(panels, KINDS, strict=True):
+        axes.set_title({"manual": "the kind it was trained on", "source": "Python source"}[kind])
+        if not len(data):
+            empty(axes)
+            continue
+        rates = data.all[0].cell.settings["rates"]
+        for (measure, label), (color, line, marker) in zip(READINGS, STYLES, strict=False):
+            points = [
+                [record.measures[kind]["windows"][f"rate{n}"][measure] for record in data.all]
+                for n in range(len(rates))
+            ]
+            kept = [n for n, values in enumerate(points) if None not in values]
+            axes.plot(kept, [mean(points[n]) for n in kept], line, color=color, label=label)
+            for n in kept:
+                axes.plot([n] * len(points[n]), points[n], marker, color=color, alpha=0.6, markersize=4.5)
+        axes.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates])
+        axes.set_xlabel("learning rate of the levels, times the default")
+        axes.set_ylabel("bits per byte")
+    if len(data):
+        panels[0].legend(fontsize=8)
+    return picture
+
+
+READINGS = (
+    ("whole", "first reading, learning"),
+    ("again", "the same again"),
+    ("unseen", "what follows it, unseen"),
+)
+
+
+@figure(
+    "results_optimizers",
+    alt="Rows, one for each optimiser of the matrices of a small HOPE: bits per byte on unseen text after equal steps, one mark per seed. "
+    "RESULTS.md has the numbers and the time of a step.",
+    caption="Equal steps, the best of four rates each; RESULTS.md has the time that a step takes.",
+)
+def results_optimizers(data: Records | None = None) -> Figure:
+    """Worth by optimiser."""
+    data = found("optimizers") if data is None else data
+    picture, axes = plt.subplots(figsize=(7.5, 3))
+    named = [(name, data.values("text", name, "bits")) for name in OPTIONS if data.of("text", name)]
+    if not named:
+        empty(axes)
+        return picture
+    rows(axes, named)
+    axes.set_xlabel("bits per byte, unseen text")
+    return picture
