@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hope_ref.experiments import NAMES, experiment, records
 from hope_ref.experiments.cells import Experiment, Records, Table
+from hope_ref.experiments.words import FIGURES
 
 HEAD = """# Results
 
@@ -56,10 +57,10 @@ def section(found: Records, own: Experiment) -> list[str]:
 
 def _picture(name: str) -> list[str]:
     """The figure of that experiment, drawn by `python -m hope_ref figures`, as lines of Markdown."""
-    from hope_ref.teaching import figures
-
-    words = figures.words(f"results_{name}")
-    return [f"![{words[0]}](figures/results_{name}.png)", "", f"*{words[1]}*", ""] if words else []
+    if name not in FIGURES:
+        return []
+    alt, caption = FIGURES[name]
+    return [f"![{alt}](figures/results_{name}.png)", "", f"*{caption}*", ""]
 
 
 def _rows(table: Table) -> list[str]:

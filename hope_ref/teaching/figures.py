@@ -42,7 +42,6 @@ class Drawing:
 
 
 _registry: dict[str, Callable[..., Drawing]] = {}
-_words: dict[str, tuple[str, str]] = {}  # name -> alternative text, caption
 
 
 def figure(name: str, *, alt: str, caption: str) -> Callable[[Callable[..., Figure]], Callable[..., Drawing]]:
@@ -65,7 +64,7 @@ def figure(name: str, *, alt: str, caption: str) -> Callable[[Callable[..., Figu
             raise ValueError(f"name must be new, got {name!r}, which is registered already")
         in_style.__doc__ = draw.__doc__
         in_style.__name__ = draw.__name__
-        _registry[name], _words[name] = in_style, (alt, caption)
+        _registry[name] = in_style
         return in_style
 
     return register
@@ -78,11 +77,6 @@ def gallery() -> dict[str, Callable[..., Drawing]]:
     for module in pkgutil.iter_modules(package.__path__):
         import_module(f"{package.__name__}.{module.name}")
     return dict(_registry)
-
-
-def words(name: str) -> tuple[str, str] | None:
-    """A figure's alternative text and caption, without drawing it; None if there is no such figure."""
-    return _words.get(name) if name in gallery() else None
 
 
 def save(drawing: Drawing, folder: Path) -> Path:

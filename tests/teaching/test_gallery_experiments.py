@@ -8,6 +8,7 @@ import pytest
 from matplotlib import pyplot as plt
 
 from hope_ref.experiments import NAMES, Record, Records, experiment
+from hope_ref.experiments.words import FIGURES
 from hope_ref.teaching import figures
 from hope_ref.teaching.gallery import experiments as gallery
 from hope_ref.teaching.gallery import experiments_learning as learning
@@ -25,8 +26,7 @@ def made_up(name: str, measure: str, start: float) -> Records:
 def test_every_experiment_has_a_figure_also_before_it_was_run(name: str) -> None:
     drawing = DRAWN[name](Records([]))
     assert any("not run yet" in text.get_text() for axes in drawing.figure.axes for text in axes.texts)
-    words = figures.words(f"results_{name}")
-    assert words == (drawing.alt, drawing.caption)
+    assert FIGURES[name] == (drawing.alt, drawing.caption)
     plt.close(drawing.figure)
 
 
@@ -38,10 +38,6 @@ def test_the_committed_records_can_be_drawn(name: str, tmp_path: Path) -> None:
     if not len(data):
         assert empty
     assert figures.save(drawing, tmp_path).stat().st_size > 5000
-
-
-def test_there_are_no_words_for_a_figure_that_is_not_there() -> None:
-    assert figures.words("results_of_nothing") is None
 
 
 def test_ablations_are_differences_to_the_default_of_the_same_seed() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import mean
 
@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 
 from hope_ref.experiments import Records, experiment, records
 from hope_ref.experiments.ablations import DEFAULT
-from hope_ref.experiments.formal_languages import HOPE as FORMAL_HOPE
-from hope_ref.teaching.figures import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, figure
+from hope_ref.experiments.formal_languages import MODELS as FORMAL_MODELS
+from hope_ref.experiments.words import FIGURES
+from hope_ref.teaching.figures import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, Drawing, figure
 
 FOLDER = Path(__file__).parents[3] / "results" / "experiments"
 STYLES = (
@@ -33,6 +34,12 @@ MLP_STYLE = (BLACK, "-", "X")
 def found(name: str, folder: Path = FOLDER) -> Records:
     """The committed records of an experiment, as far as they were run."""
     return records.load_all(folder, experiment(name).cells("full", range(3)))
+
+
+def result(name: str) -> Callable[[Callable[..., Figure]], Callable[..., Drawing]]:
+    """Register the figure of an experiment, with the words that RESULTS.md has for it."""
+    alt, caption = FIGURES[name]
+    return figure(f"results_{name}", alt=alt, caption=caption)
 
 
 def rows(
@@ -89,12 +96,7 @@ def empty(axes: Axes) -> None:
     axes.text(0.5, 0.5, "not run yet", ha="center", va="center", transform=axes.transAxes)
 
 
-@figure(
-    "results_recall",
-    alt="Share of right answers against the number of pairs, 4 to 32, one line for each model trained on up to 16 pairs; RESULTS.md "
-    "has the numbers. All models stay near 100 per cent up to the trained 16 pairs where they learnt the task, and part at 32.",
-    caption="Up to the trained 16 pairs most memories are full enough; beyond, softmax attention and who is wider go on.",
-)
+@result("recall")
 def results_recall(data: Records | None = None) -> Figure:
     """Queries right against pairs, the mean of the seeds."""
     data = found("recall") if data is None else data
@@ -119,14 +121,7 @@ def results_recall(data: Records | None = None) -> Figure:
     return picture
 
 
-@figure(
-    "results_text",
-    alt="Two panels. Left, bits per byte on unseen text for each model, one mark per seed, at equal steps and, for the baselines, at "
-    "equal time. Right, bits per byte against the place in a window eight times as long as those of training, a line per model: "
-    "RESULTS.md has the numbers of both.",
-    caption="Left: what a model of this size is worth, with as many steps and with as much time. Right: what happens beyond the 128 "
-    "bytes that it was trained on.",
-)
+@result("text")
 def results_text(data: Records | None = None) -> Figure:
     """Worth by model, and by place."""
     data = found("text") if data is None else data
@@ -164,17 +159,12 @@ def results_text(data: Records | None = None) -> Figure:
     return picture
 
 
-@figure(
-    "results_formal_languages",
-    alt="A table of shaded cells: models in rows, and in columns the six formal languages at lengths up to 40 and 41 to 80; every cell "
-    "holds the percentage of whole words that are labelled right, darker for more. RESULTS.md has the numbers as text.",
-    caption="Whole words right (%), mean of the seeds: to track a parity takes a factor below zero; to count takes something else.",
-)
+@result("formal_languages")
 def results_formal_languages(data: Records | None = None) -> Figure:
     """Sequences right, model by language and bin."""
     data = found("formal_languages") if data is None else data
     tasks = [name for name in ("parity", "(aa)*", "(abab)*", "a^n b^n", "a^n b^n c^n", "shuffle-2")]
-    models = sorted(data.models(), key=lambda name: (name != FORMAL_HOPE, name))
+    models = [name for name in FORMAL_MODELS if name in data.models()]
     picture, axes = plt.subplots(figsize=(10, 0.42 * max(len(models), 3) + 1.4))
     if not models:
         empty(axes)
@@ -208,12 +198,7 @@ def results_formal_languages(data: Records | None = None) -> Figure:
     return picture
 
 
-@figure(
-    "results_ablations",
-    alt="Rows, one for each change to HOPE: how many thousandths of a bit per byte the change costs on unseen text, one mark per seed, "
-    "with a line at zero. Most marks lie within a few hundredths of a bit of zero; RESULTS.md has the numbers.",
-    caption="Right of the line: the change costs; left of it: it helps. Marks of one row that lie on both sides are no finding.",
-)
+@result("ablations")
 def results_ablations(data: Records | None = None) -> Figure:
     """Difference to the default, seed by seed."""
     data = found("ablations") if data is None else data
@@ -228,12 +213,7 @@ def results_ablations(data: Records | None = None) -> Figure:
     return picture
 
 
-@figure(
-    "results_chunk_size",
-    alt="Two panels against the chunk size on a logarithmic axis: bits per byte on unseen text, and the time of a training step "
-    "relative to chunks of 16, one mark per seed and a line through the means. RESULTS.md has the numbers.",
-    caption="A chunk size is a choice of model and of speed at once.",
-)
+@result("chunk_size")
 def results_chunk_size(data: Records | None = None) -> Figure:
     """Quality and time by size."""
     data = found("chunk_size") if data is None else data

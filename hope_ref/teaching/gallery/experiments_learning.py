@@ -13,17 +13,11 @@ from hope_ref.experiments.adaptation import KINDS
 from hope_ref.experiments.continual import MODELS as CONTINUAL_MODELS
 from hope_ref.experiments.continual_reading import frontier
 from hope_ref.experiments.optimizers import OPTIONS
-from hope_ref.teaching.figures import BLACK, figure
-from hope_ref.teaching.gallery.experiments import MLP_STYLE, STYLES, empty, found, rows
+from hope_ref.teaching.figures import BLACK
+from hope_ref.teaching.gallery.experiments import MLP_STYLE, STYLES, empty, found, result, rows
 
 
-@figure(
-    "results_continual",
-    alt="Two panels, random Markov languages and text with renamed bytes. Each shows how much worse language A has become after B "
-    "against the loss on B, one line per model over a grid of learning rates, means of the seeds: forgetting grows as B is learnt "
-    "better, on nearly the same curve for the plain MLP and the levels; RESULTS.md says where the differences are clear.",
-    caption="Who learns B better forgets more of A: only a curve below the MLP's is a better memory, not a point to its left or right.",
-)
+@result("continual")
 def results_continual(data: Records | None = None) -> Figure:
     """Forgetting against what was learnt, over the grid of rates."""
     data = found("continual") if data is None else data
@@ -59,12 +53,7 @@ def results_continual(data: Records | None = None) -> Figure:
     return picture
 
 
-@figure(
-    "results_digits",
-    alt="Two panels of rows, one for each model: accuracy over all ten digits after the fifth task, and how much was forgotten. "
-    "Models that learn in turn end near 20 per cent, which is knowing the last task alone; all tasks at once reach 94 per cent.",
-    caption="Five tasks of two digits in turn: no number of levels keeps the first four; the last row has seen all at once.",
-)
+@result("digits")
 def results_digits(data: Records | None = None) -> Figure:
     """Accuracy and forgetting of every model at the rate that its tuning chose."""
     from hope_ref.experiments.digits import tables
@@ -90,13 +79,7 @@ def results_digits(data: Records | None = None) -> Figure:
     return picture
 
 
-@figure(
-    "results_adaptation",
-    alt="Two panels, unseen text of the kind that was trained on and Python source, which was not. Bits per byte against the learning "
-    "rate of the continuum memory, from 0 to ten times the default: while it is read for the first time, and when the same passage is "
-    "read again with what was learnt. RESULTS.md has the numbers.",
-    caption="Learning while reading helps on the passage itself, most on the unfamiliar kind of text, up to a rate at which it harms.",
-)
+@result("adaptation")
 def results_adaptation(data: Records | None = None) -> Figure:
     """Bits per byte by rate, each seed a mark."""
     data = found("adaptation") if data is None else data
@@ -131,12 +114,7 @@ READINGS = (
 )
 
 
-@figure(
-    "results_optimizers",
-    alt="Rows, one for each optimiser of the matrices of a small HOPE: bits per byte on unseen text after equal steps, one mark per seed. "
-    "RESULTS.md has the numbers and the time of a step.",
-    caption="Equal steps, the best of four rates each; RESULTS.md has the time that a step takes.",
-)
+@result("optimizers")
 def results_optimizers(data: Records | None = None) -> Figure:
     """Worth by optimiser."""
     data = found("optimizers") if data is None else data
