@@ -83,7 +83,7 @@ def demonstrate(steps: int = STEPS, folder: Path = FOLDER) -> int:
         print(f"  its loss, step by step: {folder / 'loss.png'}")
         print(f"\nThe shipped model, trained for {shipped.step} steps, goes on from {PROMPT!r}:")
         made = generate(shipped, PROMPT.encode(), 160, temperature=0.6, seed=1)
-        print(f"  {PROMPT}{made.decode('utf-8', errors='replace')!r}"[:200])
+        print(f"  {PROMPT + made.decode('utf-8', errors='replace')!r}")
         print("\n".join(reading(adapted(shipped, passage()))))
     return 0 if outcome.status == "done" else 3
 

@@ -162,11 +162,11 @@ def test_quick_cells_give_shares_counts_and_guessers(quick: list[Record]) -> Non
         json.dumps(measures)
         assert measures["steps"] == record.cell.settings["training"]["steps"]
         assert 0 < measures["final_loss"] < 10
-        split = measures["bin0"]
-        assert 0 <= split["sequences"] <= 1
-        assert 0 <= split["tokens"] <= 1
-        assert split["wrong"] == pytest.approx((1 - split["sequences"]) * split["of"])
-        assert split["constant_guess"]["tokens"] <= split["last_symbol_guess"]["tokens"]
+        for split in (measures[name] for name in languages.SPLITS):
+            assert 0 <= split["sequences"] <= 1
+            assert 0 <= split["tokens"] <= 1
+            assert split["wrong"] == pytest.approx((1 - split["sequences"]) * split["of"])
+            assert split["constant_guess"]["tokens"] <= split["last_symbol_guess"]["tokens"]
 
 
 def test_a_cell_measured_twice_is_the_same_and_another_seed_is_not(quick: list[Record]) -> None:
@@ -196,7 +196,7 @@ def test_learning_is_measured(quick: list[Record]) -> None:
 
 def test_tables_and_sentence_of_nothing_some_and_quick(full: list[Cell], quick: list[Record]) -> None:
     assert EXPERIMENT.sentence(Records([])) == "not run yet"
-    for records in (Records([]), made(full[:1], {}), made(full[:40], {}), made(full, {}), Records(quick[:0])):
+    for records in (Records([]), made(full[:1], {}), made(full[:40], {}), made(full, {}), Records(quick)):
         tables = EXPERIMENT.tables(records)
         assert len(tables) == len(languages.LANGUAGES)
         for table in tables:
@@ -230,6 +230,7 @@ def test_the_sentence_puts_the_claim_on_the_delta_rule_right_only_if_the_numbers
     found = EXPERIMENT.sentence(made(full, failing))
     assert "is a statement about β < 1" in found
     assert "55.0 and 55.0 % of the tokens" in found
+    assert "100.0 and 100.0 % with β < 2 (100.0 % and 100.0 % of the words)" in found
     both = {**failing, **{("parity", f"{rule}, β < 2"): 0.1 for rule in ("delta rule", "gated delta rule")}}
     for words in (both, {}):
         found = EXPERIMENT.sentence(made(full, words))

@@ -145,6 +145,8 @@ def test_the_sentence_says_who_is_ahead_and_who_is_behind(full: list[Cell]) -> N
     assert "clearly ahead of it is none" in best
     assert "gated delta rule (90.1 ± 0.1), delta rule" in best
     assert "Cut short" not in best
+    assert "Below 90 % even with 8 pairs: Titans in 3 of 3 seeds." in worse
+    assert "Below 90 %" not in best
 
 
 def test_the_sentence_lists_clear_changes_alone(full: list[Cell]) -> None:
@@ -172,6 +174,8 @@ def test_differences_are_taken_seed_by_seed(full: list[Cell]) -> None:
         ([-5.0, -6.0, -7.0], True),
         ([5.0, 6.0], False),
         ([-1.0, 6.0, 7.0], False),
+        ([3.8, 7.1, 10.5], True),
+        ([2.0, 7.1, 12.5], False),
         ([0.5, 0.5, 0.5], False),
         ([0.0, 0.0, 0.0], False),
         ([3.0, 3.0, 3.0], True),

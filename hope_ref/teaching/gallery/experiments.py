@@ -68,8 +68,13 @@ def labelled_lines(
         ends.append((float(y[-1]), name, color))
     low, high = axes.get_ylim()
     height, apart = float(-np.inf), gap * (high - low)
-    for end, name, color in sorted(ends):
-        height = max(end, height + apart)
+    heights = []
+    for end, _, _ in sorted(ends):
+        heights.append(height := max(end, height + apart))
+    for place in range(len(heights) - 1, -1, -1):  # what stands above the axes moves down, and pushes
+        top = heights[place + 1] - apart if place + 1 < len(heights) else high
+        heights[place] = min(heights[place], top)
+    for (_, name, color), height in zip(sorted(ends), heights, strict=True):
         axes.annotate(
             name,
             (1.02, (height - low) / (high - low)),
@@ -191,7 +196,10 @@ def results_formal_languages(data: Records | None = None) -> Figure:
     axes.set_yticks(range(len(models)), models, fontsize=8.5)
     axes.set_xticks(
         range(len(columns)),
-        [f"{task}\n{'≤ 40' if split == 'bin0' else '41–80'}" for task, split in columns],
+        [
+            f"{task.replace('^n', 'ⁿ').replace(' ', '')}\n{'≤ 40' if split == 'bin0' else '41–80'}"
+            for task, split in columns
+        ],
         fontsize=8,
     )
     axes.grid(False)
