@@ -15,6 +15,7 @@ import torch
 
 from hope_ref.experiments import records
 from hope_ref.experiments.cells import Cell
+from hope_ref.training.processes import flushed_denormals
 
 Said = Callable[[Cell, float, str], None]  # cell, seconds, what went wrong or ""
 
@@ -23,12 +24,18 @@ def run_cell(cell: Cell, folder: Path) -> float:
     """Run one cell and write its record; returns the seconds it took. One thread, denormals flushed."""
     from hope_ref.experiments import experiment
 
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
-    torch.manual_seed(cell.seed)
-    start = time.perf_counter()
-    measures = experiment(cell.experiment).measure(cell)
-    seconds = time.perf_counter() - start
+    try:
+        with (
+            flushed_denormals()
+        ):  # and as they were, afterwards: with one job this is the caller's own process
+            torch.manual_seed(cell.seed)
+            start = time.perf_counter()
+            measures = experiment(cell.experiment).measure(cell)
+            seconds = time.perf_counter() - start
+    finally:
+        torch.set_num_threads(threads)
     records.save(folder, cell, measures, seconds)
     return seconds
 

@@ -237,6 +237,8 @@ class Hope(nn.Module):
         if temperature == 0:
             return logits.argmax(-1)
         logits = logits.float()
+        # Where denormals are flushed, a lower one would be 0, and the likeliest byte's share 0/0.
+        temperature = max(temperature, torch.finfo(logits.dtype).tiny)
         # at most 0, so that no temperature, however low, makes inf of them
         share = ((logits - logits.amax(-1, keepdim=True)) / temperature).softmax(-1)
         drawn = torch.multinomial(share.flatten(0, -2) if share.ndim > 1 else share, 1, generator=generator)

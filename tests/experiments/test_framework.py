@@ -127,6 +127,18 @@ def test_a_cell_gives_the_same_whatever_ran_before(toy: None, tmp_path: Path) ->
     assert one.measures == other.measures
 
 
+def test_a_cell_leaves_the_process_as_it_was(toy: None, tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for cell in (toy_cells("quick", [0])[0], toy_cells("quick", [2])[1]):  # the second one fails
+            runner.run([cell], tmp_path, 1, quietly)
+            assert torch.get_num_threads() == 2
+            assert float(torch.tensor(1e-310, dtype=torch.float64) / 2) > 0, "denormals are kept"
+    finally:
+        torch.set_num_threads(threads)
+
+
 def without_times(found: Any) -> Any:
     """Measures without what no second run repeats."""
     if not isinstance(found, dict):
