@@ -20,7 +20,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "step": ("implicit", "explicit", "normalized"),
     "retention_scope": ("memory", "all"),
     "retention_target": ("initial", "zero"),
-    "erase": ("full", "deviation", "none"),
+    "erase": ("deviation", "full", "none"),
     "target": ("self", "shared"),
     "read": ("post", "pre", "boundary"),
     "target_gradient": ("flow", "stop"),
@@ -37,6 +37,7 @@ PRINTED: dict[str, Any] = {
     "value_norm": False,
     "retention_scope": "all",
     "retention_target": "zero",
+    "erase": "full",
     "input_projection": False,
     "read_skip": True,
     "rule": "dgd",
@@ -70,7 +71,7 @@ class HopeConfig:
     value_norm: bool = True  # unit values: with the bound, the pair that keeps self-made targets from growing
     retention_scope: str = "memory"  # forgetting everywhere, as printed, erases the rule itself
     retention_target: str = "initial"  # forgetting returns to the meta-learned W_0, not to 0 as printed
-    erase: str = "full"  # [P 88]; "deviation" erases W - W_0 only, "none" is plain gradient descent
+    erase: str = "deviation"  # W - W_0 only; "full" [P 88] wears the meta-learned W_0 away, "none" is plain gradient descent
     writing: tuple[str, ...] | None = None  # which memories write; None: all that there are
     inner_momentum: float = 0.0  # in [0, 1); ablated by [P Table 6] but absent from its equations
     target: str = "self"  # [P 84]; "shared": every memory is to answer v_t [P 80]

@@ -41,7 +41,8 @@ class Trace(NamedTuple):
         norms: ‖W_t‖ by weight, (T + 1,): before the first token and after each.
         drift: ‖W_t - W_0‖ by weight, (T + 1,).
         errors: ‖M_b(k_t) - v̂_t‖ by memory that writes, (T,): what the write is to put right, at the boundary.
-        room: ‖W_{t-1}‖ + (1 - α) ‖R‖ + c √η / 2 - ‖W_t‖ by weight that writes, (T,); empty without a bound c.
+        room: ‖W_{t-1} - E‖ + (1 - α) ‖R - E‖ + c √η / 2 - ‖W_t - E‖ by weight that writes, (T,), where E is what the erase
+            measures from: W_0 with ``erase="deviation"``, else 0; empty without a bound c.
         eta: by memory, (T,).
         alpha: the retention, (T,).
         alpha_learned: what the memory M_α adds to α's logit, beyond the bias and the bare token, (T,).
@@ -122,21 +123,24 @@ def _record(trace: Trace, at: int, state: State, parameters: Arrays) -> None:
 
 
 def _room(trace: Trace, t: int, name: str, initial: float, config: HopeConfig) -> float:
-    """What the proved bound leaves: ‖W_{t-1}‖ + (1 - α) ‖R‖ + c √η / 2 - ‖W_t‖."""
+    """What the proved bound leaves: ‖W_{t-1} - E‖ + (1 - α) ‖R - E‖ + c √η / 2 - ‖W_t - E‖."""
     memory = name.split("_", 1)[1]
     forgets = memory == "memory" or config.retention_scope == "all"
-    back = (1 - trace.alpha[t]) * initial if forgets and config.retention_target == "initial" else 0.0
+    from_start = config.erase == "deviation"  # E is W_0, else 0; R is W_0 or 0
+    apart = 0.0 if from_start == (config.retention_target == "initial") else initial  # ‖R - E‖
+    back = (1 - trace.alpha[t]) * apart if forgets else 0.0
     longest = config.surprise_bound * math.sqrt(trace.eta[memory][t]) / 2
-    return float(trace.norms[name][t] + back + longest - trace.norms[name][t + 1])
+    away = (trace.drift if from_start else trace.norms)[name]
+    return float(away[t] + back + longest - away[t + 1])
 
 
 def growth_is_proved(config: HopeConfig) -> bool:
-    """Whether ‖W_t‖ <= ‖W_{t-1}‖ + (1 - α) ‖R‖ + c √η / 2 is proved: implicit steps of bounded surprises, no momentum.
+    """Whether ‖W_t - E‖ <= ‖W_{t-1} - E‖ + (1 - α) ‖R - E‖ + c √η / 2 is proved: bounded surprises, implicit steps.
 
-    The erase from 0 shortens W and no erase leaves it: both are proved. An erase of W - W_0 can lengthen W.
+    E is what the erase measures from, W_0 or 0. W - E obeys one recurrence in all cases, whose erase shortens it, and no
+    erase leaves it. With R = E the term of the retention is gone. Not with inner momentum.
     """
-    bounded = config.surprise_bound > 0 and config.step == "implicit"
-    return bounded and config.erase != "deviation" and config.inner_momentum == 0
+    return config.surprise_bound > 0 and config.step == "implicit" and config.inner_momentum == 0
 
 
 def random_stream(length: int, width: int, seed: int) -> Array:

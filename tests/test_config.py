@@ -12,7 +12,7 @@ from hope_ref.config import CHOICES, SWITCHES, HopeConfig
 
 DEFAULTS = {
     "architecture": "mlp", "objective": "l2", "step": "implicit", "eta_max": 1.0, "surprise_bound": 1.0,
-    "value_norm": True, "retention_scope": "memory", "retention_target": "initial", "erase": "full",
+    "value_norm": True, "retention_scope": "memory", "retention_target": "initial", "erase": "deviation",
     "writing": None, "inner_momentum": 0.0, "input_projection": True, "convolution_width": 4, "heads": 1,
     "hidden": None, "memory_chunk_size": 16, "projection_chunk_size": 16, "eta_init": (0.7, 0.1),
     "alpha_init": 0.999, "memory_w1_std": 0.0, "target": "self", "read": "post", "read_skip": False,

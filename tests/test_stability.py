@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from hope_ref import stability
-from hope_ref.config import HopeConfig
+from hope_ref.config import CHOICES, HopeConfig
 from hope_ref.reference.memory_network import answer
 from hope_ref.reference.self_modifying_titans import (
     at_boundary,
@@ -94,9 +94,11 @@ def test_a_trace_says_what_the_reference_computes(config: HopeConfig) -> None:
         for name, room in trace.room.items():
             memory = name.split("_", 1)[1]
             alpha = made.alpha if memory == "memory" or config.retention_scope == "all" else 1.0
-            back = np.linalg.norm(parameters[name]) if config.retention_target == "initial" else 0.0
+            goes_to = parameters[name] * (config.retention_target == "initial")  # R
+            origin = parameters[name] * (config.erase == "deviation")  # E
+            back = np.linalg.norm(goes_to - origin)
             reach = config.surprise_bound * math.sqrt(made.eta[memory]) / 2
-            before, after = (np.linalg.norm(states[t + i].weights[name]) for i in (0, 1))
+            before, after = (np.linalg.norm(states[t + i].weights[name] - origin) for i in (0, 1))
             assert room[t] == pytest.approx(before + (1 - alpha) * back + reach - after, abs=1e-12)
     assert {name.split("_", 1)[1] for name in trace.room} == set(config.writers)
 
@@ -203,7 +205,7 @@ def test_the_default_is_steady() -> None:
     for size in (1, 16):
         trace = trace_of(HopeConfig(width=WIDTH, **chunks(size)), 300)
         assert trace.overflow is None
-        assert worst_error(trace) < 1.5
+        assert worst_error(trace) < 1.7
         assert largest(trace) < 8.5
 
 
@@ -213,7 +215,9 @@ def test_the_dot_product_in_an_mlp_memory_overflows_without_the_bound_even_on_un
     for seed in range(2):
         overflow = trace_of(config, 400, seed).overflow
         assert overflow is not None
-        assert overflow > 20, "later than with free values"
+        free = trace_of(config.replace(value_norm=False), 400, seed).overflow
+        assert free is not None
+        assert overflow > free, "later than with free values"
         held = trace_of(config.replace(surprise_bound=1.0), 120, seed)
         assert held.overflow is None
         assert largest(held) < 15
@@ -266,7 +270,7 @@ def test_no_other_option_repairs_the_printed_form(change: dict[str, Any]) -> Non
 
 PROVED = [
     HopeConfig(width=6, value_norm=False, retention_scope=scope, objective=objective, erase=erase, retention_target=target, **chunks(4))
-    for scope in ("memory", "all") for objective in ("l2", "dot") for erase in ("full", "none") for target in ("initial", "zero")
+    for scope in ("memory", "all") for objective in ("l2", "dot") for erase in CHOICES["erase"] for target in ("initial", "zero")
 ]  # fmt: skip
 
 
@@ -291,23 +295,43 @@ def test_other_steps_pass_it(step: str) -> None:
 
 def test_what_is_proved_and_what_is_not() -> None:
     changes: list[dict[str, Any]] = [
-        {"surprise_bound": 0.0}, {"step": "explicit"}, {"step": "normalized"}, {"erase": "deviation"}, {"inner_momentum": 0.1},
+        {"surprise_bound": 0.0}, {"step": "explicit"}, {"step": "normalized"}, {"inner_momentum": 0.1},
     ]  # fmt: skip
     assert growth_is_proved(HopeConfig())
     assert not any(growth_is_proved(HopeConfig(**change)) for change in changes)
     assert not trace_of(HopeConfig(width=4, surprise_bound=0), 2).room
 
 
-def test_inner_momentum_passes_it_and_so_does_the_erase_of_a_deviation() -> None:
-    """Why neither is among the proved: W far from W_0 along φ, or a momentum of past writes."""
+def test_inner_momentum_passes_it() -> None:
+    """Why it is not among the proved: past writes go on moving the weight."""
     trace = trace_of(HopeConfig(width=WIDTH, inner_momentum=0.9), 60)
     assert min(float(room.min()) for room in trace.room.values()) < -0.01
-    config = HopeConfig(width=2, architecture="linear", erase="deviation", surprise_bound=1e-6, **chunks(1))
+
+
+def test_an_erase_of_the_deviation_may_lengthen_the_weight_itself() -> None:
+    """Why its bound is one on W - W_0: here W is far from W_0 along φ, as no stream from W_0 makes it."""
     before, eta = np.eye(2), 0.5 / (1 + 0.5)
     initial, k = np.array([[9.0, 0.0], [0.0, 9.0]]), np.array([1.0, 0.0])
     moved = before - eta * np.outer((before - initial) @ k, k)
-    assert not growth_is_proved(config)
     assert np.linalg.norm(moved) > np.linalg.norm(before) + 1e-6 * math.sqrt(0.5) / 2
+    assert np.linalg.norm(moved - initial) < np.linalg.norm(before - initial)
+
+
+def farthest(erase: str) -> float:
+    """The largest of ‖W_t - W_0‖ / Σ c √η / 2 over a stream that forgets everywhere, toward the start."""
+    config = HopeConfig(width=6, erase=erase, value_norm=False, retention_scope="all", **chunks(4))
+    trace = trace_of(config, 60, 0, "random")
+    found = []
+    for name in trace.room:
+        reach = np.cumsum(np.sqrt(trace.eta[name.split("_", 1)[1]])) / 2
+        found.append((trace.drift[name][1:] / reach).max())
+    return float(max(found))
+
+
+def test_with_the_default_no_weight_leaves_its_start_faster_than_its_writes_reach() -> None:
+    """R = E = W_0: c √η / 2 a token at most, whatever W_0 is. An erase of all of W draws it to 0, which may be farther."""
+    assert farthest("deviation") <= 1
+    assert farthest("full") > 1
 
 
 # --- what erases itself ---------------------------------------------------------------------------------------------
@@ -316,7 +340,10 @@ def test_inner_momentum_passes_it_and_so_does_the_erase_of_a_deviation() -> None
 def test_retention_toward_zero_on_every_memory_erases_the_rule() -> None:
     for seed in range(3):
         gone = trace_of(
-            HopeConfig(width=WIDTH, retention_scope="all", retention_target="zero"), 120, seed, "random"
+            HopeConfig(width=WIDTH, retention_scope="all", retention_target="zero", erase="full"),
+            120,
+            seed,
+            "random",
         )
         assert projections_kept(gone)[60] < 0.05
         assert projections_kept(gone)[120] < 1e-3
@@ -326,11 +353,10 @@ def test_retention_toward_zero_on_every_memory_erases_the_rule() -> None:
 
 def test_retention_on_memory_alone_leaves_the_rest_to_the_erase_and_toward_the_start_it_protects() -> None:
     for seed in range(3):
-        scoped = projections_kept(trace_of(HopeConfig(width=WIDTH), 120, seed, "random"))[-1]
-        toward = projections_kept(
-            trace_of(HopeConfig(width=WIDTH, retention_scope="all"), 120, seed, "random")
-        )
-        spared = projections_kept(trace_of(HopeConfig(width=WIDTH, erase="deviation"), 120, seed, "random"))
+        full = HopeConfig(width=WIDTH, erase="full")
+        scoped = projections_kept(trace_of(full, 120, seed, "random"))[-1]
+        toward = projections_kept(trace_of(full.replace(retention_scope="all"), 120, seed, "random"))
+        spared = projections_kept(trace_of(HopeConfig(width=WIDTH), 120, seed, "random"))
         assert 0.3 < scoped < 0.6
         assert toward[-1] > 0.7
         assert spared[-1] > 0.85
@@ -347,12 +373,12 @@ def features_left(**options: Any) -> float:
 
 def test_a_full_erase_eats_the_features_with_any_step_and_the_deviation_keeps_them() -> None:
     """A statement about norms alone: what recall makes of it is not measured here."""
-    full = {step: features_left(step=step) for step in ("normalized", "explicit", "implicit")}
+    full = {step: features_left(step=step, erase="full") for step in ("normalized", "explicit", "implicit")}
     assert 0.9 < full["normalized"] < 1
     assert 0.9 < full["explicit"] < 1
     assert 0.8 < full["implicit"] < full["normalized"], "slower, for η̃ is smaller; no less complete"
     for step in full:
-        assert features_left(step=step, erase="deviation") < 0.12, step
+        assert features_left(step=step) < 0.12, step
 
 
 def test_on_a_unit_key_the_implicit_step_is_a_normalised_one_with_a_smaller_rate() -> None:
@@ -360,7 +386,13 @@ def test_on_a_unit_key_the_implicit_step_is_a_normalised_one_with_a_smaller_rate
     eta, found = 0.7, []
     for step, rate in (("implicit", eta), ("normalized", eta / (1 + eta))):
         config = HopeConfig(
-            width=8, step=step, eta_init=(rate, 0.1), writing=("memory",), objective="dot", surprise_bound=0
+            width=8,
+            step=step,
+            eta_init=(rate, 0.1),
+            writing=("memory",),
+            objective="dot",
+            surprise_bound=0,
+            erase="full",
         )
         parameters = init(config, 0)
         stream = random_stream(16, 8, 0)  # one chunk: W1 = 0 at its boundary, nothing is written into W2

@@ -108,11 +108,12 @@ def _level_sample(rng: np.random.Generator) -> dict[str, Any]:
     return arguments | {"gain": rng.uniform(0.5, 1.5, size=5), "cms_rate": 0.05}
 
 
-def _self_modifying_titans(floor: Any, objective: str, x: Any, **parameters: Any) -> tuple[Any, ...]:
-    """`self_modifying_titans` of either floor with its defaults: outputs and all final weights."""
-    outputs, state = floor.self_modifying_titans.self_modifying_titans(
-        x, x, x, parameters, HopeConfig(objective=objective)
-    )
+def _self_modifying_titans(
+    floor: Any, objective: str, erase: str, x: Any, **parameters: Any
+) -> tuple[Any, ...]:
+    """`self_modifying_titans` of either floor, all else at its defaults: outputs and all final weights."""
+    config = HopeConfig(objective=objective, erase=erase)
+    outputs, state = floor.self_modifying_titans.self_modifying_titans(x, x, x, parameters, config)
     return (outputs, *state.weights.values())
 
 
@@ -349,15 +350,19 @@ def components() -> tuple[Component, ...]:
         ),
         *(
             Component(
-                f"self-modifying Titans, {objective}",
+                name,
                 "self_modifying_titans",
                 ("outputs", *(f"final_{layer}_{box}" for box in BOXES for layer in ("w1", "w2"))),
-                partial(symbolic.self_modifying_titans.statement, objective),
-                partial(_self_modifying_titans, reference, objective),
-                partial(_self_modifying_titans, parallel, objective),
+                partial(symbolic.self_modifying_titans.statement, objective, erase),
+                partial(_self_modifying_titans, reference, objective, erase),
+                partial(_self_modifying_titans, parallel, objective, erase),
                 _self_modifying_sample,
             )
-            for objective in ("l2", "dot")
+            for name, objective, erase in (
+                ("self-modifying Titans, l2", "l2", "deviation"),
+                ("self-modifying Titans, dot", "dot", "deviation"),
+                ("self-modifying Titans, l2, erase full", "l2", "full"),
+            )
         ),
         *(
             Component(

@@ -39,7 +39,7 @@ CHANGES: dict[str, Change] = {
     ),
     "adaptive q": Change({"adaptive_query": True}, paper="12.24 / 58.1 with, 12.19 / 57.4 without"),
     "only `memory` writes": Change({"writing": ["memory"]}),
-    "erases the deviation": Change({"erase": "deviation"}),
+    "erases all of W, as printed": Change({"erase": "full"}),
     "one target for all, v": Change({"target": "shared"}),
     "values of any length": Change({"value_norm": False}),
     "no surprise bound": Change({"surprise_bound": 0.0}),

@@ -27,7 +27,7 @@ LAST = 20  # steps whose mean loss is called the final one
 # Rows of the first table: a name of `fitting.MODELS`, and what differs from `HopeConfig`'s defaults.
 COMPARED: dict[str, tuple[str, dict[str, Any]]] = {
     "HOPE": ("HOPE", {}),
-    "HOPE, erases the deviation": ("HOPE", {"erase": "deviation"}),
+    "HOPE, erases all": ("HOPE", {"erase": "full"}),
     "HOPE, linear memories": ("HOPE", {"architecture": "linear"}),
     **{
         name: (name, {})
@@ -46,8 +46,9 @@ CHANGES: dict[str, dict[str, Any]] = {
     "no surprise bound": {"surprise_bound": 0.0},
     "values of any length": {"value_norm": False},
     "neither bound nor unit values": {"surprise_bound": 0.0, "value_norm": False},
-    "normalized step, erases all": {"step": "normalized"},
-    "normalized step, erases the deviation": {"step": "normalized", "erase": "deviation"},
+    "erases all": {"erase": "full"},
+    "normalized step": {"step": "normalized"},
+    "normalized step, erases all": {"step": "normalized", "erase": "full"},
     "erases nothing": {"erase": "none"},
     "forgetting in all memories": {"retention_scope": "all"},
     "dot-product objective": {"objective": "dot"},

@@ -11,7 +11,7 @@ from hope_ref.experiments.cells import Cell, Experiment, Measures, Records, Tabl
 from hope_ref.training.settings import TrainingSettings
 
 STEPS, TIME = "equal steps", "equal time"  # the tasks
-HOPE, DEVIATION = "HOPE", "HOPE, erases the deviation"
+HOPE, FULL = "HOPE", "HOPE, erases all"
 BASELINES = ("gated delta rule", "Titans", "linear attention", "softmax attention")
 PLACES = (0, 64, 128, 256, 512, 768)  # where the stretches begin that a mean is taken of
 
@@ -21,7 +21,7 @@ def cells(scale: str, seeds: Sequence[int]) -> list[Cell]:
     quick = scale == "quick"
     places = {"places": [0, 16] if quick else list(PLACES)}
     found = []
-    for model, options in ((HOPE, {}), (DEVIATION, {"erase": "deviation"})):
+    for model, options in ((HOPE, {}), (FULL, {"erase": "full"})):
         settings = {**text_runs.settings_of(scale, 300, options), **places}
         found += [Cell("text", STEPS, model, seed, settings) for seed in seeds]
     for task in (STEPS, TIME):
@@ -58,7 +58,7 @@ def steps_in_one(settings: dict[str, object], seed: int) -> float:
 
 # --- what was found -------------------------------------------------------------------------------------------------
 
-MODELS = (HOPE, DEVIATION, *BASELINES)
+MODELS = (HOPE, FULL, *BASELINES)
 
 
 def tables(records: Records) -> list[Table]:

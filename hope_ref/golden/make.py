@@ -90,7 +90,7 @@ _SELF: dict[str, Options] = {
     "step_normalized": {"step": "normalized", "eta_max": 0.75},
     "retention_all": {"retention_scope": "all"},
     "retention_zero": {"retention_target": "zero"},
-    "erase_deviation": {"erase": "deviation"},
+    "erase_full": {"erase": "full"},
     "erase_none": {"erase": "none"},
     "target_shared": {"target": "shared", "target_gradient": "stop"},
     "read_pre": {"read": "pre"},

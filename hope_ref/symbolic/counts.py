@@ -261,18 +261,21 @@ def _token_flops() -> Sides:
 
 def _chunk_flops() -> Sides:
     """Product by product, h = d, C tokens: at every size, because each product is 2·m·n·k with m, n, k ∈ {C, d, 1}."""
-    stated = 96 * CHUNK * D**2 + 30 * CHUNK**2 * D - 2 * CHUNK * D + 4 * D**2
+    stated = 112 * CHUNK * D**2 + 30 * CHUNK**2 * D - 2 * CHUNK * D + 4 * D**2
     return Sides(total(chunk_flops(HopeConfig())).subs(HIDDEN, D), stated)
 
 
 def _crossover() -> Sides:
-    """The larger root of C_chunk(C) = C · C_token per d, as d grows with h = d: with repeats in the token loop, without."""
+    """The larger root of C_chunk(C) = C · C_token per d, as d grows with h = d.
+
+    With repeats in the token loop for both erases; without them for the full one: else there is no root.
+    """
     found = []
-    for repeated in (True, False):
-        where = crossover(HopeConfig(), repeated)
+    for erase, repeated in (("deviation", True), ("full", True), ("full", False)):
+        where = crossover(HopeConfig(erase=erase), repeated)
         assert where is not None
         found.append(sp.limit(where.subs(HIDDEN, D) / D, D, sp.oo))
-    return Sides(sp.Matrix([found]), sp.Matrix([[sp.Rational(23, 15), sp.Rational(8, 15)]]))
+    return Sides(sp.Matrix([found]), sp.Matrix([[1, sp.Rational(23, 15), sp.Rational(8, 15)]]))
 
 
 def _identity(name: str, claim: str, latex: str, proof: Any) -> Identity:
@@ -306,14 +309,14 @@ IDENTITIES = (
     ),
     _identity(
         "chunk_flops",
-        "With h = d a chunk of C tokens costs 96 C d² + 30 C² d and lower terms: per token 96 d² + 30 C d.",
-        r"96\,Cd^2 + 30\,C^2d - 2\,Cd + 4\,d^2",
+        "With h = d a chunk of C tokens costs 112 C d² + 30 C² d and lower terms: per token 112 d² + 30 C d.",
+        r"112\,Cd^2 + 30\,C^2d - 2\,Cd + 4\,d^2",
         _chunk_flops,
     ),
     _identity(
         "crossover",
-        "For large d = h chunks cost as much as the token loop at C = 23d/15, or 8d/15 if the loop repeats nothing.",
-        r"C^\ast \to \tfrac{23}{15}\,d, \quad \tfrac{8}{15}\,d",
+        "For large d = h chunks cost as much as the token loop at C = d; at 23d/15, or 8d/15 if the loop repeats nothing, with erase full.",
+        r"C^\ast \to d, \quad \tfrac{23}{15}\,d, \quad \tfrac{8}{15}\,d",
         _crossover,
     ),
 )

@@ -174,7 +174,7 @@ def crossover(config: HopeConfig, repeated: bool = True) -> sp.Expr | None:
     """The chunk size C at which a chunk costs as many FLOPs as C tokens of the token loop: below it, it costs fewer.
 
     Args: config; repeated, whether the token loop pays for what it multiplies twice. Returns: an expression in d and h,
-    the larger root of a quadratic in C; None if no term grows with C².
+    the larger root of a quadratic in C, which is not real where a chunk always costs more; None if no term grows with C².
     """
     parts = token_flops(config)
     if not repeated:

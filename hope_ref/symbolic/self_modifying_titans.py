@@ -217,6 +217,33 @@ def _longest_write() -> Sides:
     )
 
 
+def _distance_from_origin() -> Sides:
+    """α and (1 - α) share out what is taken off on both sides, W - E and R - E: regrouping, at every size."""
+    origin = matrix("E", 2, 2)
+    turned = (W - origin) * (ALPHA * sp.eye(2) - TAKEN * PHI * PHI.T)
+    return Sides(
+        write(W, START, origin, PHI, U) - origin,
+        turned + (1 - ALPHA) * (START - origin) + TAKEN * U * PHI.T,
+    )
+
+
+def _worn_away() -> Sides:
+    """α = 1 and nothing to write, u = 0, along every vector of an orthonormal basis in turn: E = 0, then E = W_0.
+
+    The basis is a turned one; each write multiplies its own direction by 1 - η̃ alone, so that it is so at every size.
+    """
+    angle, nothing = real("theta"), sp.zeros(2, 1)
+    basis = (
+        sp.Matrix([sp.cos(angle), sp.sin(angle)]),
+        sp.Matrix([-sp.sin(angle), sp.cos(angle)]),
+    )
+    full, deviation = W, W
+    for key in basis:
+        full = write(full, W, sp.zeros(2, 2), key, nothing).subs(ALPHA, 1)
+        deviation = write(deviation, W, W, key, nothing).subs(ALPHA, 1)
+    return Sides(sp.simplify(full).row_join(sp.simplify(deviation)), ((1 - TAKEN) * W).row_join(W))
+
+
 _GRADIENTS = (
     r"-\nabla_{W_1} \mathcal{L} = -e \, \sigma(W_2 k)^\top, \quad "
     r"-\nabla_{W_2} \mathcal{L} = -\left( (W_1^\top e) \odot \sigma'(W_2 k) \right) k^\top, \quad e = %s"
@@ -242,6 +269,11 @@ _MOMENTUM = (
     r"S_t = \gamma_t S_0 + b_t B_0 + \sum_{s \le t} \tilde\eta_s (c_{t,s} u_s - D_{t,s} p_s) \varphi_s^\top"
 )
 _BOUNDED = r"c^2 - \left\| \frac{u \, c}{\sqrt{c^2 + \|u\|^2}} \right\|^2 = \frac{c^4}{c^2 + \|u\|^2}"
+_DISTANCE = r"W_t - E = (W_{t-1} - E) (\alpha_t I - \tilde\eta_t \varphi_t \varphi_t^\top) + (1 - \alpha_t) (R - E) + \tilde\eta_t u_t \varphi_t^\top"
+_WORN = (
+    r"u = 0, \ \alpha = 1, \ \varphi_1 \ldots \varphi_d \text{ orthonormal}: \quad "
+    r"W_d = (1 - \tilde\eta) W_0 \text{ with } E = 0, \quad W_d = W_0 \text{ with } E = W_0"
+)
 _LONGEST = r"\max_{\varphi} \frac{\eta \|\varphi\|}{1 + \eta \|\varphi\|^2} = \frac{\sqrt\eta}{2}"
 
 
@@ -328,5 +360,19 @@ IDENTITIES = (
         "An implicit write of a bounded surprise is never longer than c √η / 2: the weights grow at most linearly.",
         _LONGEST,
         _longest_write,
+    ),
+    _entry(
+        "distance_from_origin",
+        "D",
+        "W - E is shortened by retention and erase; what makes it longer is R - E and the write, each of bounded length.",
+        _DISTANCE,
+        _distance_from_origin,
+    ),
+    _entry(
+        "worn_away",
+        "P 88, D",
+        "Erasing all of W wears the meta-learned W_0 away, whatever is written; erasing W - W_0 leaves it.",
+        _WORN,
+        _worn_away,
     ),
 )

@@ -1,4 +1,4 @@
-r"""Self-modifying Titans written out in symbols: one chunk of two tokens, every option at its default.
+r"""Self-modifying Titans written out in symbols: one chunk of two tokens, options at their defaults.
 
 Nothing is simplified: the expressions are large, and only made to have numbers put in.
 """
@@ -54,8 +54,9 @@ def associations(weights: Weights, k: sp.Matrix, target: sp.Matrix, objective: s
     return [(phi, u / sp.sqrt(1 + squared_norm(u))) for phi, u in pairs]
 
 
-def statement(objective: str = "l2") -> Statement:
-    """`reference.self_modifying_titans` on two tokens of one chunk, d = 2, h = 1, one view, all other options default.
+def statement(objective: str = "l2", erase: str = "deviation") -> Statement:
+    """`reference.self_modifying_titans` on two tokens of one chunk, d = 2, h = 1, one view, all other options default; ``erase`` is "full" or
+    "deviation".
 
     The arguments are x and the parameters by name; the results are outputs and the final weights by name.
     """
@@ -83,7 +84,9 @@ def statement(objective: str = "l2") -> Statement:
             moved = []
             for weight, initial, (phi, u) in zip(state[memory], start[memory], pairs, strict=True):
                 step = eta / (1 + eta * squared_norm(phi))
-                moved.append(alpha * weight + (1 - alpha) * initial - step * (weight * phi - u) * phi.T)
+                origin = initial if erase == "deviation" else sp.zeros(*initial.shape)
+                slip = (weight - origin) * phi - u
+                moved.append(alpha * weight + (1 - alpha) * initial - step * slip * phi.T)
             state[memory] = (moved[0], moved[1])
         q = unit(arguments["w_query"] * token)
         rows.append((answer(state["memory"], q) - q).T)

@@ -30,15 +30,15 @@ def one_ratio(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_cells_are_distinct_and_hope_comes_first() -> None:
     assert len({cell.key for cell in FULL}) == len({cell.checksum for cell in FULL}) == len(FULL) == 3 * 10
     assert json.loads(json.dumps([cell.to_dict() for cell in FULL])) == [cell.to_dict() for cell in FULL]
-    assert [cell.model for cell in FULL[:6]] == [own.HOPE] * 3 + [own.DEVIATION] * 3
+    assert [cell.model for cell in FULL[:6]] == [own.HOPE] * 3 + [own.FULL] * 3
     assert {cell.task for cell in FULL[-12:]} == {own.TIME}
 
 
 def test_all_models_have_one_recipe_and_as_many_parameters() -> None:
     assert len({json.dumps(cell.settings["training"]) for cell in FULL}) == 1
     erases = {cell.model: cell.settings["config"]["erase"] for cell in FULL}
-    assert erases.pop(own.DEVIATION) == "deviation"
-    assert set(erases.values()) == {"full"}
+    assert erases.pop(own.FULL) == "full"
+    assert set(erases.values()) == {"deviation"}
     sizes = [
         fitting.parameters(text_runs.built(cell.settings, 0))
         for cell in FULL
@@ -159,7 +159,7 @@ def made_up(bits: dict[tuple[str, str], float], rise: float = 1.5, seeds: int = 
 GATED, SOFTMAX = "gated delta rule", "softmax attention"
 ALL = {
     (own.STEPS, own.HOPE): 2.40,
-    (own.STEPS, own.DEVIATION): 2.40,
+    (own.STEPS, own.FULL): 2.40,
     (own.STEPS, GATED): 2.50,
     (own.TIME, GATED): 2.10,
     (own.TIME, SOFTMAX): 2.60,
@@ -179,8 +179,8 @@ def test_the_sentence_says_who_is_better_and_the_bad_news_first() -> None:
     equal_steps = said.index("With equal steps, bits per byte beside HOPE's")
     assert equal_time < beyond < equal_steps
     assert "better: gated delta rule (-0.30 ± 0.00); worse: softmax attention (+0.20 ± 0.00)" in said
-    assert "no clear difference: HOPE, erases the deviation (+0.00 ± 0.00); worse: gated delta rule" in said
-    assert "the others: HOPE, erases the deviation +0.00 ± 0.01, gated delta rule +0.00 ± 0.01" in said
+    assert "no clear difference: HOPE, erases all (+0.00 ± 0.00); worse: gated delta rule" in said
+    assert "the others: HOPE, erases all +0.00 ± 0.01, gated delta rule +0.00 ± 0.01" in said
 
 
 def test_the_sentence_turns_with_the_numbers() -> None:
@@ -201,7 +201,7 @@ def test_tables_hold_what_there_is() -> None:
     assert "4.46 bits per byte" in worth.note
     assert [row[0] for row in places.rows] == [
         own.HOPE,
-        own.DEVIATION,
+        own.FULL,
         GATED,
         f"{GATED}, equal time",
         f"{SOFTMAX}, equal time",

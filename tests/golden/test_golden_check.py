@@ -72,7 +72,7 @@ def erases_everything(monkeypatch):
     [
         ("default", lambda monkeypatch: reads_before_the_write, "read='pre'"),
         ("default", has_no_bound, "surprise_bound=0.0"),
-        ("erase_deviation", erases_everything, "erase='full'"),
+        ("default", erases_everything, "erase='full'"),
     ],
 )
 def test_a_planted_bug_is_named(monkeypatch, name, planted, cause):

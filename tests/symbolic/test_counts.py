@@ -348,9 +348,11 @@ def test_the_parallel_floor_makes_little_more_than_the_least(config: HopeConfig)
     assert 1 <= ratio <= 4 / 3
 
 
-@pytest.mark.parametrize(("repeated", "near"), [(True, 1.53), (False, 0.53)])
-def test_crossover_is_where_the_two_costs_meet(repeated: bool, near: float) -> None:
-    config = HopeConfig()
+@pytest.mark.parametrize(
+    ("erase", "repeated", "near"), [("deviation", True, 1.0), ("full", True, 1.53), ("full", False, 0.53)]
+)
+def test_crossover_is_where_the_two_costs_meet(erase: str, repeated: bool, near: float) -> None:
+    config = HopeConfig(erase=erase)
     point = {counts.D: 64, counts.HIDDEN: 64}
     where = float(counts.crossover(config, repeated).subs(point))  # type: ignore[union-attr]
     token = {n: size for n, size in counts.token_flops(config).items() if repeated or n != "repeated"}
@@ -364,3 +366,9 @@ def test_crossover_is_where_the_two_costs_meet(repeated: bool, near: float) -> N
 
 def test_without_writers_chunks_never_cross() -> None:
     assert counts.crossover(HopeConfig(writing=())) is None
+
+
+def test_by_default_chunks_never_cost_less_than_a_loop_that_makes_nothing_twice() -> None:
+    where = counts.crossover(HopeConfig(), repeated=False)
+    assert where is not None
+    assert not where.subs({counts.D: 64, counts.HIDDEN: 64}).is_real

@@ -19,7 +19,7 @@ from hope_ref.symbolic.identity import Identity, Sides, residual
 
 NAMES = {
     "gradients_dot", "gradients_l2", "implicit_step", "shift", "linear_dot", "linear_l2", "eigenvalues", "collapse",
-    "skip_escapes", "momentum_chunk", "bounded", "longest_write",
+    "skip_escapes", "momentum_chunk", "bounded", "longest_write", "distance_from_origin", "worn_away",
 }  # fmt: skip
 
 
@@ -118,9 +118,10 @@ def test_collapse_and_explosion_of_a_skip_free_memory(objective: str) -> None:
     assert norm(0.9) < 1e-9 if objective == "dot" else norm(0.9) > 1e9
 
 
+@pytest.mark.parametrize("erase", ["deviation", "full"])
 @pytest.mark.parametrize("objective", ["l2", "dot"])
-def test_the_statement_is_what_the_reference_computes(objective: str) -> None:
-    said = smt.statement(objective)
+def test_the_statement_is_what_the_reference_computes(objective: str, erase: str) -> None:
+    said = smt.statement(objective, erase)
     unknowns = [symbol for name in said.arguments for symbol in said.symbols(name)]
     compute = sp.lambdify(
         unknowns, list(said.results.values()), "numpy", cse=True
@@ -129,7 +130,7 @@ def test_the_statement_is_what_the_reference_computes(objective: str) -> None:
         point = said.random_point(np.random.default_rng(seed))
         want = compute(*np.concatenate([np.ravel(value) for value in point.values()]))
         x = point.pop("x")
-        outputs, state = self_modifying_titans(x, x, x, point, HopeConfig(objective=objective))
+        outputs, state = self_modifying_titans(x, x, x, point, HopeConfig(objective=objective, erase=erase))
         got = {"outputs": outputs} | {f"final_{name}": weight for name, weight in state.weights.items()}
         assert got.keys() == said.results.keys()
         for name, array in zip(said.results, want, strict=True):

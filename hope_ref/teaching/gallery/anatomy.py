@@ -167,7 +167,7 @@ class ChunkCosts(NamedTuple):
     chunk: Array  # the exact chunk form
     token: float  # the token loop, as the equations read
     once: float  # the token loop, no product made twice
-    crossings: tuple[float, float]  # where the chunk form costs as much as each
+    crossing: float  # where the chunk form costs as much as the token loop
     width: int
 
 
@@ -179,22 +179,20 @@ def chunk_costs_data(width: int = WIDTH) -> ChunkCosts:
     once = token - counts.number(parts["repeated"], d=width, h=width)
     chunk = counts.total(counts.chunk_flops(config))
     sizes = np.array([2**power for power in range(1, 9)])
-    crossings = []
-    for repeated in (True, False):
-        where = counts.crossover(config, repeated)
-        assert where is not None
-        crossings.append(float(where.subs({counts.D: width, counts.HIDDEN: width})))
+    where = counts.crossover(config)
+    assert where is not None
+    crossing = float(where.subs({counts.D: width, counts.HIDDEN: width}))
     per_token = np.array([counts.number(chunk, C=int(size), d=width, h=width) / size for size in sizes])
-    return ChunkCosts(sizes, per_token, token, once, (crossings[0], crossings[1]), width)
+    return ChunkCosts(sizes, per_token, token, once, crossing, width)
 
 
 @figure(
     "chunk_costs",
     alt="FLOPs per token of one head 64 wide against chunk size from 2 to 256, in thousands. The token loop is a flat line at 582, or at "
-    "459 if no product is made twice. The chunk form starts near 400 and bends upward: it crosses the lower line at C = 34, "
-    "about d/2, the upper one at C = 98, about 3d/2, and reaches 880 at 256.",
-    caption="Below C ≈ d/2 the chunk form multiplies less than either token loop, because an answer at the chunk's start serves the "
-    "gradient and the erase term alike; above, its C × C products win.",
+    "459 if no product is made twice. The chunk form starts at 471, above the lower line, and bends upward: it crosses the upper "
+    "line at C = 64, about d, and reaches 950 at 256.",
+    caption="Up to C ≈ d the chunk form multiplies less than the token loop as the equations read, and never less than a token loop that "
+    "makes no product twice: what chunks save is not arithmetic but waiting, T/C steps in the place of T.",
 )
 def chunk_costs(data: ChunkCosts | None = None) -> Figure:
     """One curve and two levels, with their crossings."""
@@ -204,28 +202,25 @@ def chunk_costs(data: ChunkCosts | None = None) -> Figure:
     axes.plot(data.sizes, data.chunk * thousand, color=BLUE, marker="o")
     last = data.sizes[-1] * 1.12
     axes.text(last, data.chunk[-1] * thousand, "in chunks", color=BLUE, va="center")
-    levels = (data.token, data.once)
-    for level, words, style in zip(
-        levels, ("token by token", "the same, nothing\nmade twice"), ("--", ":"), strict=True
-    ):
+    named = ((data.token, "token by token", "--"), (data.once, "the same, nothing\nmade twice", ":"))
+    for level, words, style in named:
         axes.axhline(level * thousand, xmax=0.8, color=VERMILION, linestyle=style)
         axes.text(last, level * thousand, words, color=VERMILION, va="center")
-    for where, level, share in zip(data.crossings, levels, ("23d/15", "8d/15"), strict=True):
-        axes.plot(where, level * thousand, marker="D", color=BLACK, markersize=7, zorder=4)
-        axes.annotate(
-            f"C = {where:.0f} ≈ {share}",
-            (where, level * thousand),
-            xytext=(-8, 9),
-            textcoords="offset points",
-            ha="right",
-        )
+    axes.plot(data.crossing, data.token * thousand, marker="D", color=BLACK, markersize=7, zorder=4)
+    axes.annotate(
+        f"C = {data.crossing:.0f} ≈ d",
+        (data.crossing, data.token * thousand),
+        xytext=(-8, 9),
+        textcoords="offset points",
+        ha="right",
+    )
     axes.set_xscale("log", base=2)
     axes.set_xticks(data.sizes, [str(size) for size in data.sizes])
     axes.set(
         xlabel="chunk size C (tokens)",
         ylabel="thousand FLOPs per token",
         xlim=(1.8, 256 * 3.3),
-        ylim=(0, 950),
+        ylim=(0, 1020),
     )
     axes.set_title(f"One head, d = h = {data.width}: what a token costs")
     return picture

@@ -111,15 +111,15 @@ class Erasure(NamedTuple):
 
 
 RETENTION: dict[str, dict[str, Any]] = {
-    "all, to 0": {"retention_scope": "all", "retention_target": "zero"},
-    "memory only": {},
-    "all, to the start": {"retention_scope": "all"},
+    "all, to 0": {"retention_scope": "all", "retention_target": "zero", "erase": "full"},
+    "memory only": {"erase": "full"},
+    "all, to the start": {"retention_scope": "all", "erase": "full"},
 }
 ERASE: dict[str, dict[str, Any]] = {
-    "normalised": {"step": "normalized"},
-    "implicit": {},
-    "normalised, deviation": {"step": "normalized", "erase": "deviation"},
-    "implicit, deviation": {"erase": "deviation"},
+    "normalised": {"step": "normalized", "erase": "full"},
+    "implicit": {"erase": "full"},
+    "normalised, deviation": {"step": "normalized"},
+    "implicit, deviation": {},
 }
 
 
@@ -139,7 +139,7 @@ def blocks(values: Array, size: int) -> Array:
 
 @lru_cache(maxsize=1)
 def erasure_data(width: int = 16, tokens: int = 120, seeds: int = 4, block: int = 12) -> Erasure:
-    """The default options but for retention, on random parameters; then but for step and erase, on those of `init`."""
+    """Retention under the printed erase of all of W, on random parameters; then step and erase, on those of `init`."""
     data = Erasure({}, {}, block, {})
 
     def runs(changes: dict[str, Any], start: str) -> list[Trace]:
