@@ -7,6 +7,7 @@ import importlib
 import sys
 from pathlib import Path
 
+DIAGRAM = "hope"  # the one that is an SVG, beside the gallery
 README_FIGURES = ("ladder", "interference")
 
 
@@ -79,14 +80,21 @@ def verify(arguments: argparse.Namespace) -> int:
 def draw(arguments: argparse.Namespace) -> int:
     """Draw every figure of the course, or the named ones."""
     from hope_ref.teaching import figures
+    from hope_ref.teaching.diagram import diagram
 
     known = figures.gallery()
-    unknown = sorted(set(arguments.names) - set(known))
+    names = arguments.names or [*known, DIAGRAM]
+    unknown = sorted(set(names) - {*known, DIAGRAM})
     if unknown:
-        print(f"names must be among {', '.join(known)}, got {', '.join(unknown)}", file=sys.stderr)
+        print(
+            f"names must be among {', '.join([*known, DIAGRAM])}, got {', '.join(unknown)}", file=sys.stderr
+        )
         return 2
-    for name in arguments.names or known:
-        print(figures.save(known[name](), arguments.figures))
+    for name in names:
+        if name == DIAGRAM:
+            print(diagram().save(arguments.figures / f"{DIAGRAM}.svg"))
+        else:
+            print(figures.save(known[name](), arguments.figures))
     return 0
 
 

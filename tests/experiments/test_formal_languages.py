@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hope_ref.config import HopeConfig
-from hope_ref.experiments import fitting
+from hope_ref.experiments import distinct_words, fitting
 from hope_ref.experiments import formal_languages as own
 from hope_ref.experiments.cells import Cell, Record, Records
 from hope_ref.parallel.hope import Hope
@@ -125,21 +125,23 @@ def test_loss_gradient_and_accuracy_are_those_of_the_whole_batch(language: str) 
     batch = languages.draw(language, 30, (1, 12), 3)
     tokens, labels = map(torch.from_numpy, batch)
     model = model_of(4)
-    words = own.distinct(batch)
+    words = distinct_words.distinct(batch)
     assert len(words.tokens) < len(batch.tokens)
     losses, gradients = [], []
-    for loss in (own.loss_of(model, batch), fitting.labelled_loss(model, tokens, labels)):
+    for loss in (distinct_words.loss_of(model, batch), fitting.labelled_loss(model, tokens, labels)):
         model.zero_grad()
         loss.backward()
         losses.append(float(loss.detach()))
         gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
     assert losses[0] == pytest.approx(losses[1], rel=1e-9)
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-6, atol=1e-9)
-    assert own.accuracy_of(model, batch) == pytest.approx(fitting.labelled_accuracy(model, tokens, labels))
+    assert distinct_words.accuracy_of(model, batch) == pytest.approx(
+        fitting.labelled_accuracy(model, tokens, labels)
+    )
 
 
 def test_one_word_of_each_length_is_one_row() -> None:
-    words = own.distinct(languages.draw("(aa)*", 50, (1, 12), 0))
+    words = distinct_words.distinct(languages.draw("(aa)*", 50, (1, 12), 0))
     assert words.tokens.shape == (1, 12)
     assert words.counts[0, 0] == 50
     assert (words.counts[0, 1:] <= words.counts[0, :-1]).all()
@@ -151,7 +153,7 @@ def test_a_beginning_goes_to_a_word_that_begins_with_it_and_padding_is_not_a_sym
     sizes = [2, 1, 3, 3, 1]  # 10, 0, 101, 010, 0
     tokens = torch.tensor(given).numpy()
     labels = torch.tensor([[0] * size + [-1] * (3 - size) for size in sizes]).numpy()
-    words = own.distinct(languages.Batch(tokens, labels))
+    words = distinct_words.distinct(languages.Batch(tokens, labels))
     assert words.tokens.tolist() == [[0, 1, 0], [1, 0, 1]]
     assert words.row_of.tolist() == [1, 0, 1, 0, 0]
     assert words.counts.tolist() == [[3, 1, 1], [2, 2, 1]]
