@@ -75,7 +75,7 @@ ERRATA: tuple[Erratum, ...] = (
     Erratum(19, "ambiguous", "S 27, P 83", r"□ ranges over q too, while $q_t = x_t W_q$ is called the only non-adaptive projection", "An option, not adaptive by default."),
     Erratum(20, "ambiguous", "P Table 6", "an ablation without momentum", "No momentum appears in [P 83–97]. An option, off by default."),
     Erratum(21, "ambiguous", "P 79, P 89", r"$\mathcal{M}_\eta, \mathcal{M}_\alpha$ map d numbers to d numbers, but η and α are scalars", "Scalar read-outs, with biases outside the decaying memories."),
-    Erratum(22, "ambiguous", "S 29, P 88", r"$(\alpha I - \eta k k^\top)$ on a two-layer MLP", "It fits neither layer's shape in general: each weight takes the step along its own input."),
+    Erratum(22, "ambiguous", "S 29, P 88", r"$(\alpha I - \eta k k^\top)$ on a two-layer MLP", r"It fits $W_2$, whose input is k, but not $W_1$, whose input is $\sigma(W_2 k)$: each weight takes the step along its own input."),
     Erratum(23, "wrong", "P 49", r"$m (\alpha I - g^\top g) - \eta P g$", r"No step size on the erase, and the sign of P belongs to $\frac12\|m g^\top + P\|^2$: $m (\mu I - \eta g^\top g) - \eta P g$.", "momentum.delta_momentum"),
     Erratum(24, "wrong", "P 44", r"$O - \zeta (O - g + 2 O (O^\top O - I))$", r"The gradient of [P 43] is $4 O (O^\top O - I)$; at $\zeta = 1/8$ it gives the cubic Newton–Schulz step. There is no $(O - g)$ in it.", "newton_schulz.gradient"),
     Erratum(25, "wrong", "P 103–105", r"$W - \eta m^*$ with $g = -\nabla$", r"Ascent: $W + \eta m^*$, or $g = +\nabla$.", "momentum.adam_sign"),

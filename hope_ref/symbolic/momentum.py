@@ -17,6 +17,7 @@ from hope_ref.symbolic.algebra import (
     squared_norm,
 )
 from hope_ref.symbolic.identity import Identity, Sides
+from hope_ref.symbolic.linear_attention import statement as linear_attention
 from hope_ref.symbolic.statement import Statement
 
 ETA, MU, BETA, LAM = positive("eta mu beta lambda_m")
@@ -89,6 +90,18 @@ def _unrolled() -> Sides:
     for g in gradients:
         m = MU * m - ETA * g
     return Sides(m, MU**3 * start - ETA * sum(MU ** (2 - i) * g for i, g in enumerate(gradients)))
+
+
+def _linear_attention() -> Sides:
+    """For y = W x the gradient is ∇_y L xᵀ. One step of the one loop is one step of the other: at every length and size."""
+    told, weight, said = matrix("g", 3, 1), matrix("W", 1, 2), linear_attention()
+    fed = dict.fromkeys(said.arguments["alpha"], MU) | dict(
+        zip(said.arguments["v"], -ETA * told, strict=True)
+    )
+    m = said.arguments["memory"]
+    for g, x in zip(told, said.arguments["k"].tolist(), strict=True):
+        m = MU * m - ETA * gradient(g * inner(weight, sp.Matrix([x])), weight)
+    return Sides(m, said.results["memory"].subs(fed))
 
 
 def _held(beta: sp.Rational, share: sp.Rational) -> int:
@@ -284,6 +297,14 @@ IDENTITIES = (
         r"m_t = \mu^t m_0 - \eta \sum_{i \le t} \mu^{t-i} g_i",
         r"m_t = \mu^t m_0 - \eta \sum_{i \le t} \mu^{t-i} g_i",
         _unrolled,
+    ),
+    Identity(
+        "momentum.linear_attention",
+        "S 3, S 12",
+        "Momentum is linear attention with retention μ: inputs are its keys, -η times gradients at the output its values.",
+        r"m_{t+1} = \mu m_t - \eta \nabla_y \mathcal{L}\, x_t^\top",
+        r"m_{t+1} = \mu m_t + v_t k_t^\top, \quad k_t = x_t, \ v_t = -\eta \nabla_y \mathcal{L}",
+        _linear_attention,
     ),
     Identity(
         "momentum.gradients_to_hold",

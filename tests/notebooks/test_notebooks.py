@@ -20,7 +20,10 @@ ROOT = Path(__file__).parents[2]
 COURSE = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SOLUTIONS = sorted((ROOT / "notebooks" / "solutions").glob("*.ipynb"))
 each = pytest.mark.parametrize("path", COURSE + SOLUTIONS, ids=lambda p: f"{p.parent.name}/{p.stem}")
-each_of_the_course = pytest.mark.parametrize("path", COURSE, ids=lambda p: p.stem)
+NUMBERED = [path for path in COURSE if re.match(r"\d\d_", path.stem)]  # the course itself
+APPENDICES = [path for path in COURSE if re.match(r"A\d_", path.stem)]
+each_of_the_course = pytest.mark.parametrize("path", NUMBERED, ids=lambda p: p.stem)
+each_appendix = pytest.mark.parametrize("path", APPENDICES, ids=lambda p: p.stem)
 
 _spec = importlib.util.spec_from_file_location("hygiene", Path(__file__).with_name("hygiene.py"))
 assert _spec is not None
@@ -37,6 +40,11 @@ def code(path: Path) -> str:
 def prose(path: Path) -> str:
     cells = nbformat.read(path, as_version=4).cells
     return "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+
+
+def test_every_notebook_is_numbered_or_an_appendix() -> None:
+    assert sorted(NUMBERED + APPENDICES) == COURSE
+    assert {path.name for path in SOLUTIONS} <= {path.name for path in NUMBERED}
 
 
 @each
@@ -72,6 +80,17 @@ def test_each_notebook_has_the_parts_a_learner_looks_for(path: Path) -> None:
         assert call in source, call
     pictures = source.count("show(")
     assert 3 <= pictures <= 5, f"{pictures} figures"
+
+
+@each_appendix
+def test_each_appendix_has_the_parts_a_reader_looks_for(path: Path) -> None:
+    """No exercises, no symbols: but what it is for, a check behind what it says, and the way on."""
+    text, source = prose(path), code(path)
+    for part in ("You will do", "You will learn", "You need", "What you proved", "Next"):
+        assert part in text, part
+    for call in ("check_true(", "what_you_proved()"):
+        assert call in source, call
+    assert source.count("show(") <= 5
 
 
 @each
