@@ -50,8 +50,8 @@ def ladder_data() -> tuple[Rung, ...]:
         Rung("03", "gradient descent", {"context": "inputs and surprises"}, True),
         Rung("04", "Delta Gradient Descent", {"loss": "½‖W x − u‖²"}, True),
         Rung("05", "momentum", {"optimiser": "keeps its gradients"}, True),
-        Rung("06", "Titans", {"context": "tokens, in an MLP"}, False),
-        Rung("07", "chunks", {"frequency": "once per chunk"}, False),
+        Rung("06", "Titans", {"context": "tokens, in an MLP"}, True),
+        Rung("07", "chunks", {"frequency": "once per chunk"}, True),
         Rung("08", "continuum memory", {"frequency": "one per level"}, False),
         Rung("09", "M3", {"optimiser": "has two clocks"}, False),
         Rung("10", "self-modifying Titans", {"context": "targets of its own"}, False),
@@ -62,9 +62,9 @@ def ladder_data() -> tuple[Rung, ...]:
 @figure(
     "ladder",
     alt="The course as a ladder of eleven rungs, climbed from the bottom. Each rung brings one new choice of loss, optimiser, "
-    "context or frequency. Notebooks 01 to 05 exist: linear attention makes all four choices, the delta rule changes the loss, "
-    "gradient descent the context, Delta Gradient Descent the loss, momentum the optimiser. Planned are Titans (context), chunks and "
-    "the continuum memory (frequency), M3 (optimiser), self-modifying Titans (context), and HOPE, which joins the last two memories.",
+    "context or frequency. Notebooks 01 to 07 exist: linear attention makes all four choices, the delta rule changes the loss, "
+    "gradient descent the context, Delta Gradient Descent the loss, momentum the optimiser, Titans the context, chunks the "
+    "frequency. Planned are the continuum memory (frequency), M3 (optimiser), self-modifying Titans (context), and HOPE, which joins the last two memories.",
     caption="Read it from the bottom up: each rung brings one new choice, marked in its lane. Filled rungs are notebooks that "
     "exist, open ones are planned.",
 )
