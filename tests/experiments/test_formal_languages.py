@@ -71,16 +71,16 @@ def test_cells_are_distinct_and_json_and_hold_the_whole_configuration(full: list
             )
             assert cell.settings["model"] in fitting.MODELS
             assert cell.settings["config"]["convolution_width"] == 0
-    assert len(full) == 3 * (2 * 3 + 2 * 3 + 6 * 6 + 2 + 2 * 3 + 5 * 3)
+    assert len(full) == 3 * (2 * 3 + 2 * 3 + 6 * 6 + 2 + 2 * 3 + 4 * 3)
     assert [(cell.task, cell.model, cell.seed) for cell in full[:4]] == [
         *(("parity", own.HOPE, seed) for seed in range(3)),
         ("(abab)*", own.HOPE, 0),
     ]
-    longest = full[-45:]
-    assert {cell.task for cell in full[-63:]} == set(own.COUNTERS)
-    assert {cell.model for cell in full[-63:-45]} == {own.HOPE, own.MLP}
-    assert {cell.model for cell in longest} == {own.LONGEST_HOPE, *own.LONGEST}
-    assert {cell.settings["training"]["steps"] for cell in longest} == {1500}
+    longer = full[-36:]
+    assert {cell.task for cell in full[-54:]} == set(own.COUNTERS)
+    assert {cell.model for cell in full[-54:-36]} == {own.HOPE, own.MLP}
+    assert {cell.model for cell in longer} == set(own.LONGER)
+    assert {cell.settings["training"]["steps"] for cell in longer} == {1000}
 
 
 def test_on_one_language_all_models_have_the_same_training_and_test(full: list[Cell]) -> None:
@@ -88,7 +88,7 @@ def test_on_one_language_all_models_have_the_same_training_and_test(full: list[C
         settings = [
             {key: value for key, value in cell.settings.items() if key not in ("config", "model")}
             for cell in full
-            if cell.task == language and cell.model not in own.STEPS
+            if cell.task == language and cell.model not in own.LONGER
         ]
         assert settings
         assert all(one == settings[0] for one in settings)
@@ -108,8 +108,7 @@ def test_the_names_say_what_the_cells_have(full: list[Cell]) -> None:
             bound = fitting.MODELS[model][1].get("beta_max", 1.0)
             assert bound == (2.0 if "β < 2" in cell.model else 1.0)
             assert ("gated" in cell.model) == fitting.MODELS[model][1].get("gated", True)
-        assert cell.settings["training"]["steps"] == own.STEPS.get(cell.model, 300)
-        assert (f"{own.STEPS[cell.model]:,} steps" if cell.model in own.STEPS else "") in cell.model
+        assert cell.settings["training"]["steps"] == (1000 if "1,000 steps" in cell.model else 300)
 
 
 def test_the_curriculum_grows_by_one_in_so_many_steps() -> None:
@@ -228,9 +227,9 @@ def test_a_table_shows_words_tokens_counts_guessers_and_the_paper(full: list[Cel
     assert stopped.rows[0][0] == f"{own.HOPE} († 5, 5, 5)"
     counters = [row[0] for row in EXPERIMENT.tables(made(full, {}))[3].rows]
     assert counters[:2] == [own.HOPE, own.MLP]
-    assert not {*own.CHUNKED, *own.LONGER} & set(counters)
-    assert own.LONGEST_HOPE in counters
-    assert not {own.LONGEST_HOPE, *own.LONGEST} & set(rows)
+    assert not set(own.CHUNKED) & set(counters)
+    assert set(own.LONGER) <= set(counters)
+    assert set(own.LONGER) & set(rows) == set(own.LONGER_ON_PARITY)
 
 
 def test_the_sentence_puts_the_claim_on_the_delta_rule_right_only_if_the_numbers_do(full: list[Cell]) -> None:
