@@ -194,7 +194,7 @@ def loss_scale_data(steps: int = 1500) -> LossScale:
     "loss_scale",
     alt="Final loss of a quadratic, in units of its scale, against the scale of the loss, both logarithmic. With V of the update "
     "and without V the line is flat near 1 to 3. With V of the gradient, as printed, it is near 1 at scale 1 only: for "
-    "smaller losses it rises to 10 million at a scale of one ten-thousandth and a billion at one millionth, and for larger ones it stays at "
+    "smaller losses it rises to 30 million at a scale of one ten-thousandth and two billion at one millionth, and for larger ones it stays at "
     "the start, 21.",
     caption="Multiply the loss by a constant: nothing should change. With the printed second moment the steps grow like one over "
     "the gradient, and only one scale works.",
