@@ -11,7 +11,7 @@ from hope_ref.teaching.gallery import chunks as gallery
 
 @pytest.mark.parametrize("chunk_size", [1, 3, 4])
 def test_two_clocks_by_perturbation_equal_the_index_sets(chunk_size: int) -> None:
-    data = gallery.two_clocks_data(chunk_size=chunk_size)
+    data = gallery.clocks_of_a_chunk_data(chunk_size=chunk_size)
     for t in range(16):
         start = max(n for n in range(t + 1) if n % chunk_size == 0)
         assert set(np.flatnonzero(data.generated[t])) == {*range(start), t}

@@ -23,7 +23,7 @@ Mask = npt.NDArray[np.bool_]
 
 
 class TwoClocks(NamedTuple):
-    """What figure ``two_clocks`` shows: moved[t, s] says whether row t moves when token s changes."""
+    """What figure ``clocks_of_a_chunk`` shows: moved[t, s] says whether row t moves when token s changes."""
 
     generated: Mask  # (T, T), the target M_{b(t)} v_t, b(t) = C ⌊t/C⌋
     outputs: Mask  # (T, T), M_t q_t
@@ -44,7 +44,7 @@ def _generated(tokens: Array, chunk_size: int) -> Array:
     return np.array([first, after, last])
 
 
-def two_clocks_data(length: int = 16, chunk_size: int = 4) -> TwoClocks:
+def clocks_of_a_chunk_data(length: int = 16, chunk_size: int = 4) -> TwoClocks:
     """Change key and value of token s, and watch which targets and outputs move: measured."""
     rng = np.random.default_rng(0)
     tokens = np.stack([unit_keys(length, 6, rng) for _ in range(3)])  # q, k, v
@@ -58,7 +58,7 @@ def two_clocks_data(length: int = 16, chunk_size: int = 4) -> TwoClocks:
 
 
 @figure(
-    "two_clocks",
+    "clocks_of_a_chunk",
     alt="Three sixteen-by-sixteen maps of what moves when a token changes, chunks of four. Targets generated at the chunk's start "
     "move with all tokens of earlier chunks and with the token itself. Outputs move with every token up to their own: the "
     "full lower triangle. Targets generated as printed, at the chunk's end, also move with later tokens of their chunk, "
@@ -66,9 +66,9 @@ def two_clocks_data(length: int = 16, chunk_size: int = 4) -> TwoClocks:
     caption="Two clocks: what is generated jumps from chunk to chunk, what is answered moves with every token. With the printed "
     "index the first would read the future (crosses).",
 )
-def two_clocks(data: TwoClocks | None = None) -> Figure:
+def clocks_of_a_chunk(data: TwoClocks | None = None) -> Figure:
     """Three maps by perturbation."""
-    data = data or two_clocks_data()
+    data = data or clocks_of_a_chunk_data()
     length = len(data.outputs)
     picture, panels = plt.subplots(1, 3, figsize=(8.4, 3.9), sharey=True)
     titles = (
