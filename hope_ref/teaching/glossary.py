@@ -50,7 +50,6 @@ TERMS = (
     Term("one shot", r"\bone[- ]shot\b", "A write after which the memory answers exactly the value, whatever it answered before.", "02", "stores in **one shot**: whatever the memory answered before, now it answers $v$"),
     Term("gated delta rule", r"\bgated\b", "The delta rule with retention: decay first, then measure the error of what is left, then write.", "02", "decay first, then measure the error of what is left, then write"),
     Term("unit lower-triangular system", r"\btriangular\b", "One equation per token, earlier unknowns only, 1 on the diagonal: one solution, all writes of a chunk at once.", "02", "a *unit lower-triangular system*"),
-    Term("overwrite", r"\boverwrit", "Replace the old value of a key by a new one instead of adding to it.", "02", "A new value for an old key therefore replaces the old one."),
     Term("regression loss", r"\bregression( loss)?\b", "½‖M k - v‖²: the answer is to be the value; the dot-product loss only asks it to point along the value.", "02", "the *regression loss*"),
     Term("surprise", r"(?<!\*\*The )(?<!· The )\bsurpris(e|es|ing)\b", "What a layer or memory got wrong at that moment: minus the gradient of the loss at its output.", "03", "The upper row writes *surprises*: what the layer got wrong at that moment."),
     Term("proximal form", r"\bproximal\b", "A step as the exact answer to a small problem: the loss, or its straight line, plus what it costs to move.", "03", "the second is what it costs to move; a step in this form is called *proximal*"),
@@ -76,7 +75,6 @@ TERMS = (
     Term("level", r"\blevels?\b", "One MLP of the continuum memory with its own chunk size; in notebook 13 any part, ordered by frequency.", "08", "A level adds up what its tokens ask for, and at the end of the chunk it moves once."),
     Term("driver", r"\bdriver\b", "What moves the levels by the model's own loss on tokens just seen: `adapt`; a forward pass alone never does.", "08", "a driver, `adapt`, sees to it that no output depends on its own future"),
     Term("RMSNorm", r"\bRMSNorm\b", "Scales a vector of d numbers to the norm √d.", "08", "which scales a vector to the norm $\\sqrt d$"),
-    Term("nested levels", r"(?<!by )\bnested\b(?! learning)", "When a slower level moves, the next faster one starts anew, from a start that has learnt.", "08", "when a slower level moves, the next faster one starts anew, from a start that has learnt"),
     Term("M3", r"\bM3\b", "An optimiser with a fast and a slow momentum, both made orthogonal.", "09", "The name M3 is for its multi-scale momentum"),
     Term("window", r"\bwindows?\b", "The f steps whose gradients a slow momentum adds up before it moves.", "09", "a slow one that adds up the gradients of $f$ steps and then moves once"),
     Term("golden vector", r"\bgolden vectors?\b", "Inputs, options and the results of the NumPy floor in a file, for other implementations to be judged by.", "A2", "A file of arrays with a manifest: inputs, options, and the results"),
@@ -88,9 +86,11 @@ WAITING: tuple[Term, ...] = (
     Term("meta-learned", r"\bmeta-learn", "Learned in pre-training through the writes that follow: the weights at which all memories start.", "10", "the initial weights $W_0$, learned in pre-training, by gradients through every write that follows"),
     Term("copy, moving state", r"\bmoving state\b", "Inside a chunk requests are answered by a copy from its start; writes go into the state that moves.", "10", "What it writes goes into the *moving* state"),
     Term("read-out", r"\bread-outs?\b", "A fixed vector that makes one number, η or α, of a memory's answer.", "10", "read-outs $r_\\eta$, $r_\\alpha$ make one, biases stand outside the memories"),
+    Term("parity", r"\bparity\b", "Whether the number of 1s so far is odd: the smallest task that needs a state which turns its sign.", "10", "a memory that can flip can count modulo 2"),
     # "golden vector" is in TERMS already, by appendix A2; notebook 11 explains it first: this row replaces that one.
     Term("golden vector", r"\bgolden vectors?\b", "Inputs, options and the results of the NumPy floor in a file, for other implementations to be judged by.", "11", "numbers that the NumPy floor has computed once"),
     Term("convolution", r"\bconvolutions?\b", "Mixes a token with the three before it, each channel for itself; before the projections become keys, values and queries.", "11", "causal, each channel for itself, four tokens wide"),
+    Term("equal steps, equal time", r"\bequal (steps|time)\b", "Two ways to compare trainings: what a batch is worth, and what an hour is worth.", "12", "Equal steps answers what a batch is worth, equal time what an hour is worth"),
 )
 # fmt: on
 
