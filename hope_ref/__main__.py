@@ -103,9 +103,11 @@ def docs(arguments: argparse.Namespace) -> int:
     from hope_ref import notation
     from hope_ref.files import replacing
     from hope_ref.symbolic import errata
+    from hope_ref.teaching import coverage, glossary
 
+    words = "\n".join((notation.markdown(), glossary.markdown(), coverage.markdown()))
     stale = []
-    for name, text in (("NOTATION.md", notation.markdown()), ("ERRATA.md", errata.markdown())):
+    for name, text in (("NOTATION.md", words), ("ERRATA.md", errata.markdown())):
         path = arguments.folder / name
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             stale.append(name)

@@ -15,11 +15,11 @@ from typing import NamedTuple
 PACKAGE = Path(__file__).parents[1]
 NOTEBOOKS = PACKAGE.parent / "notebooks"
 TUTORIAL = range(1, 38)
-# They say what a name means (the best memory, a chain of levels, who makes keys and targets): nothing to prove.
-DEFINITIONS = {"S 1", "S 14", *(f"S {number}" for number in range(22, 29))}
+# They say what a name means (the best memory, a chain of levels, who makes keys and targets, what is read): nothing to prove.
+DEFINITIONS = {"S 1", "S 14", *(f"S {number}" for number in range(22, 29)), "S 34"}
 
 _GROUP = re.compile(r"\[([^\][]*)\]")
-_PART = re.compile(r"(?:(S|P20|P)\s*)?(\d+)(?:\s*[-–]\s*(\d+))?(?![.\d])$")
+_PART = re.compile(r"(?:(S|P20|P)\s+)?(\d+)(?:\s*[-–]\s*(\d+))?(?![.\d])$")
 
 
 class Place(NamedTuple):

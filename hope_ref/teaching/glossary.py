@@ -1,0 +1,142 @@
+"""The words of the course: what each means in one sentence, and the notebook that says so. Becomes a section of NOTATION.md. [D]
+
+A word may be used from the notebook on that explains it, and not before: a test reads the course in order and looks. Cells that
+only look ahead are left out there: a notebook's opening, its **Next**, and the map of notebook 00 (`prose`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+
+
+class Term(NamedTuple):
+    """One word: how to find it, what it means, and where the course says so."""
+
+    word: str
+    pattern: str  # finds the word in prose; capitals do not matter
+    meaning: str  # one sentence
+    notebook: str  # the number of the notebook that explains it
+    phrase: str  # from the Markdown of that notebook, word for word; line breaks do not matter
+
+
+# fmt: off
+TERMS = (
+    Term("HOPE", r"\bHOPE\b", "The architecture of this course: memories that learn while they read, each at its own speed, the fastest of which write their own targets.", "00", "HOPE is a model made of many memories that learn while it reads, each at its own speed"),
+    Term("amnesia", r"\bamnesia\b", "What a model reads is gone when it leaves the context; only what training put into the weights stays.", "00", "what it learned in training stays, what stands in its context is there for the moment, and nothing passes from one to the other"),
+    Term("memory", r"\bmemor(y|ies)\b", "Whatever makes a loss over pairs of key and value small; a matrix, an MLP, an optimiser's buffer.", "00", "A memory is whatever makes a loss small"),
+    Term("key, value", r"\bkeys?\b|\bvalues?\b", "What a memory is addressed with, and what it is to answer.", "00", "Keys go in, values should come out, like faces and names."),
+    Term("token", r"\btokens?\b", "One element of the stream that a model reads: a word, a byte, or a pair of key and value.", "00", "one token at a time (an element of its stream, here a pair of key and value)"),
+    Term("delta rule", r"\bdelta rule\b", "A matrix memory that first looks what it answers already, and writes what is missing.", "00", "the other the delta rule, which first looks what the matrix answers already"),
+    Term("linear attention", r"\blinear attention\b", "A matrix memory that adds every association, whatever it knows already.", "00", "*linear attention*, which adds every pair to its matrix"),
+    Term("frequency", r"\bfrequenc(y|ies)\b", "How often what the next read sees changes, per tick of its own clock: 1 at every token, 1/C once per chunk, 0 never.", "00", "| frequency | how often does it move? |"),
+    Term("context", r"\bcontexts?\b", "What a memory gets to see and compresses: tokens, pairs, gradients.", "00", "| context | what does it get to see? |"),
+    Term("check", r"\bchecks?\b", "A line that says by how much two arrays differ at most, as a bound; where it does not hold, the notebook stops.", "00", "the two that differ most differ by less than that bound"),
+    Term("proved, measured, plausible", r"\bplausibl[ey]\b", "Shown for all numbers, at the sizes of the formula, by SymPy; shown for the numbers at hand by a run; neither of the two.", "00", "What is neither proved nor measured, we call plausible."),
+    Term("chunk, boundary", r"\bchunks?\b|\bboundar(y|ies)\b", "C tokens of one stream that share the state at their start; that start is their boundary.", "00", "One that is cut into chunks of $C$ tokens may be read only as it was when the chunk began"),
+    Term("errata", r"\berrat(a|um)\b", "Where the sources slip: the print as it stands, the right form with its proof, and how far off the print is.", "00", "We print the formula as it stands, prove the right one"),
+    Term("association", r"\bassociations?\b", "The outer product v kᵀ: one pair, as a matrix that can be added to a memory.", "01", "*Write* the association $v_t k_t^\\top$, then *read* with the query."),
+    Term("causal", r"\bcausal(ity)?\b", "No output depends on a later token.", "01", "The mask is causality."),
+    Term("perturbation test", r"\bperturb", "Change one token, run everything again, and look which outputs move.", "01", "Check it by perturbation: change the last token, and no earlier output may move."),
+    Term("retention", r"\bretention\b", "α, the factor on the old memory at each token: 1 keeps, 0 erases.", "01", "*Retention* $\\alpha_t \\in [0, 1]$ multiplies the old memory at every token"),
+    Term("state", r"(?<!\bwe )\bstates?\b", "All that a later token can see of earlier ones; it goes in and comes back.", "01", "with validation and a state that goes in and comes out"),
+    Term("recurrent", r"\brecurren(t|ce)\b", "Read token by token, with a state that goes in and comes back, and may be carried over any split.", "01", "That is what makes it a *recurrent* model."),
+    Term("interference", r"\binterference\b", "What other pairs add to an answer because their keys overlap.", "01", "with unit keys everything but $v_i$ is noise: *interference*"),
+    Term("stable", r"\b(un)?stable\b|\bstability\b", "Repeated writes converge: every factor on what is there lies strictly between -1 and 1.", "02", "Repeated writes converge iff that eigenvalue lies strictly between -1 and 1"),
+    Term("one shot", r"\bone[- ]shot\b", "A write after which the memory answers exactly the value, whatever it answered before.", "02", "stores in **one shot**: whatever the memory answered before, now it answers $v$"),
+    Term("gated delta rule", r"\bgated\b", "The delta rule with retention: decay first, then measure the error of what is left, then write.", "02", "decay first, then measure the error of what is left, then write"),
+    Term("unit lower-triangular system", r"\btriangular\b", "One equation per token, earlier unknowns only, 1 on the diagonal: one solution, all writes of a chunk at once.", "02", "a *unit lower-triangular system*"),
+    Term("regression loss", r"\bregression( loss)?\b", "½‖M k - v‖²: the answer is to be the value; the dot-product loss only asks it to point along the value.", "02", "the *regression loss*"),
+    Term("surprise", r"(?<!\*\*The )(?<!· The )\bsurpris(e|es|ing)\b", "What a layer or memory got wrong at that moment: minus the gradient of the loss at its output.", "03", "The upper row writes *surprises*: what the layer got wrong at that moment."),
+    Term("proximal form", r"\bproximal\b", "A step as the exact answer to a small problem: the loss, or its straight line, plus what it costs to move.", "03", "the second is what it costs to move; a step in this form is called *proximal*"),
+    Term("self-referential", r"\bself-referen", "The value that is written depends on the state that it is written into.", "03", "the value is a function of the state that it is written into"),
+    Term("local surprise", r"\blocal surprise", "Minus the gradient of the loss at the output of one layer; with that layer's input it makes the layer's write.", "03", "Each layer has its own input and gets its own *local surprise*"),
+    Term("batch", r"\bbatch(es)?\b(?! and head axes)", "Several samples whose gradients are all taken at the same weights and added.", "03", "all gradients are taken at the same weights, no value sees another write"),
+    Term("explicit step", r"\bexplicit\b", "A step along the slope where it stands; it may overshoot.", "04", "A step that *evaluates* the slope where it stands is called explicit"),
+    Term("implicit step", r"\bimplicit\b(?! curriculum)", "A step to where the slope of its objective vanishes; it cannot overshoot a fixed target.", "04", "One that asks for the slope to vanish where it *arrives* is called implicit."),
+    Term("Delta Gradient Descent", r"\bDelta Gradient Descent\b", "Gradient descent that also erases along its input: the output is to be u = -∇, not only to point along it.", "04", "erase along $x_t$. Hence the name."),
+    Term("Sherman–Morrison, Woodbury", r"\bSherman\b|\bWoodbury\b", "The inverse of a multiple of the identity plus one outer product; the same for C of them.", "04", "As a formula this is due to Sherman and Morrison"),
+    Term("erase term", r"\berase term\b", "-η W x xᵀ: what a step takes away along its input, whatever there is to learn.", "04", "its erase term is not a gradient: it sees the moving memory"),
+    Term("frozen gradient", r"\bfrozen\b|\bfreez", "A gradient taken at the start of its chunk, although the state has moved since.", "04", "takes all gradients of a chunk at its start"),
+    Term("momentum", r"\bmomentum\b", "What an optimiser keeps of past gradients, a sum that fades by μ per step.", "05", "What it keeps of them is its momentum."),
+    Term("running mean", r"\brunning mean\b", "β m + (1 - β) g: an average in which old gradients fade.", "05", "In a running mean with decay $\\beta$ the newest gradient weighs $1 - \\beta$"),
+    Term("delta momentum", r"\bdelta momentum\b", "Momentum that looks before it writes: the gradient is its key, and along it the old content is erased.", "05", "Notebook 02 has the cure: ask the memory first. The gradient is the key"),
+    Term("Newton–Schulz", r"\bNewton[–-]Schulz\b", "An iteration of matrix products that pulls every singular value toward 1 and leaves the singular vectors alone.", "05", "plain gradient descent with $\\zeta = 1/8$ *is* a classical iteration"),
+    Term("Titans", r"(?<![\[-])(?<!modifying )\bTitans\b", "A memory that is trained while it reads, with momentum and forgetting.", "06", "Titans is this memory with these two tools"),
+    Term("gate", r"\bgates?\b", "η, α and μ of a token: how much it writes, how much is kept, how much momentum goes on.", "06", "In a model the gates are computed from the token"),
+    Term("MLP memory, skip", r"\bMLP memory\b|\bskip\b", "M(z) = z + W₁ σ(W₂ z): one hidden layer beside a skip, so that a fresh memory answers with the question.", "06", "The MLP has one hidden layer and a skip, so a fresh one answers with the question itself"),
+    Term("clock", r"\bclocks?\b", "What says at which tokens or steps a part may move, or be read anew.", "07", "Two things are then asked of a state, and they run on two clocks."),
+    Term("continuum memory system", r"\bcontinuum memor", "MLPs in a row, each of which moves once per chunk of its own length.", "08", "That is the *continuum memory system*, a spectrum of frequencies"),
+    Term("softmax attention", r"\bsoftmax attention\b", "Attention as in a Transformer: a mean of the values so far, weighted by how near their keys are to the query, made anew for every query.", "08", "Softmax attention, a mean of the values so far in which those with near keys weigh most, is made anew at every token"),
+    Term("level", r"\blevels?\b", "One MLP of the continuum memory with its own chunk size; in notebook 13 any part, ordered by frequency.", "08", "A level adds up what its tokens ask for, and at the end of the chunk it moves once."),
+    Term("driver", r"\bdriver\b", "What moves the levels by the model's own loss on tokens just seen: `adapt`; a forward pass alone never does.", "08", "a driver, `adapt`, sees to it that no output depends on its own future"),
+    Term("RMSNorm", r"\bRMSNorm\b", "Scales a vector of d numbers to the norm √d.", "08", "which scales a vector to the norm $\\sqrt d$"),
+    Term("M3", r"\bM3\b", "An optimiser with a fast and a slow momentum, both made orthogonal.", "09", "The name M3 is for its multi-scale momentum"),
+    Term("window", r"\bwindows?\b", "The f steps whose gradients a slow momentum adds up before it moves.", "09", "a slow one that adds up the gradients of $f$ steps and then moves once"),
+    Term("golden vector", r"\bgolden vectors?\b", "Inputs, options and the results of the NumPy floor in a file, for other implementations to be judged by.", "A2", "A file of arrays with a manifest: inputs, options, and the results"),
+)
+# The notebooks of these are not here yet. To switch them on, move their rows up into TERMS; a test asks for it once they are here.
+WAITING: tuple[Term, ...] = (
+    Term("self-made target", r"\bself-made\b", "v̂ = M(v): what a memory answers to the value is what it will try to answer to the key.", "10", "That is what it will try to answer to the key."),
+    Term("self-modifying Titans", r"\bself-modifying\b", "Five memories that make their own keys, values, rates, retention and targets.", "10", "Nothing outside tells this module what to store."),
+    Term("meta-learned", r"\bmeta-learn", "Learned in pre-training through the writes that follow: the weights at which all memories start.", "10", "the initial weights $W_0$, learned in pre-training, by gradients through every write that follows"),
+    Term("copy, moving state", r"\bmoving state\b", "Inside a chunk requests are answered by a copy from its start; writes go into the state that moves.", "10", "What it writes goes into the *moving* state"),
+    Term("read-out", r"\bread-outs?\b", "A fixed vector that makes one number, η or α, of a memory's answer.", "10", "read-outs $r_\\eta$, $r_\\alpha$ make one, biases stand outside the memories"),
+    Term("parity", r"\bparity\b", "Whether the number of 1s so far is odd: the smallest task that needs a state which turns its sign.", "10", "a memory that can flip can count modulo 2"),
+    # "golden vector" is in TERMS already, by appendix A2; notebook 11 explains it first: this row replaces that one.
+    Term("golden vector", r"\bgolden vectors?\b", "Inputs, options and the results of the NumPy floor in a file, for other implementations to be judged by.", "11", "numbers that the NumPy floor has computed once"),
+    Term("convolution", r"\bconvolutions?\b", "Mixes a token with the three before it, each channel for itself; before the projections become keys, values and queries.", "11", "causal, each channel for itself, four tokens wide"),
+    Term("equal steps, equal time", r"\bequal (steps|time)\b", "Two ways to compare trainings: what a batch is worth, and what an hour is worth.", "12", "Equal steps answers what a batch is worth, equal time what an hour is worth"),
+)
+# fmt: on
+
+
+def cells(path: Path) -> list[str]:
+    """The Markdown cells of a notebook, each as one line."""
+    book = json.loads(path.read_text("utf-8"))
+    return [" ".join("".join(c["source"]).split()) for c in book["cells"] if c["cell_type"] == "markdown"]
+
+
+def prose(path: Path) -> list[str]:
+    """What a reader meets in a notebook: without what looks ahead, and without formulas, code and addresses."""
+    found = []
+    for cell in cells(path):
+        text = "" if "**Next**" in cell or "**You will do**" in cell else cell
+        text = re.sub(r"## \d+ · The map.*?(?=## |$)", "", text)
+        text = re.sub(r"\$\$.*?\$\$|\$[^$]*\$|``.*?``|`[^`]*`|\]\([^)]*\)|<[^>]*>", " ", text)
+        found.append(text)
+    return found
+
+
+def course(notebooks: Path = NOTEBOOKS) -> list[Path]:
+    """The notebooks in the order in which they are read: numbers, then appendices."""
+    return sorted(notebooks.glob("*.ipynb"), key=lambda path: path.stem)
+
+
+def first_use(term: Term, notebooks: Path = NOTEBOOKS) -> str | None:
+    """The number of the notebook whose prose uses a term first; None if none does."""
+    pattern = re.compile(term.pattern, re.IGNORECASE)
+    for path in course(notebooks):
+        if any(pattern.search(text) for text in prose(path)):
+            return path.stem.split("_")[0]
+    return None
+
+
+def markdown() -> str:
+    """The section for NOTATION.md."""
+    lines = [
+        "## Words",
+        "",
+        "What the course calls what, and the notebook that explains it. A test reads the notebooks in order: none uses a word",
+        "before that, unless it only looks ahead (in its opening, in its last line, on the map of notebook 00).",
+        "",
+        "| word | meaning | notebook |",
+        "|---|---|---|",
+    ]
+    for term in sorted(TERMS, key=lambda term: term.word.casefold()):
+        lines.append(f"| {term.word} | {term.meaning} | {term.notebook} |")
+    return "\n".join(lines) + "\n"
