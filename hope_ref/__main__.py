@@ -121,7 +121,7 @@ def docs(arguments: argparse.Namespace) -> int:
     return 0
 
 
-WITH_TORCH = {
+LOADED_WHEN_CALLED = {
     "train": (
         "hope_ref.training.train_command",
         "train a model on a text, and go on after whatever stopped it",
@@ -134,7 +134,8 @@ WITH_TORCH = {
     ),
     "bench": ("hope_ref.benchmark", "measure the chunk-parallel form against what it could cost"),
     "soak": ("hope_ref.soak", "stream many tokens through a model: does its state stay bounded?"),
-}  # commands whose modules are loaded only when they are called, so that the others start at once
+    "badges": ("hope_ref.teaching.badges", "let the notebooks open on Binder and Colab, or not any more"),
+}  # most of them load torch; the others start at once
 
 
 def parser(called: str | None = None) -> argparse.ArgumentParser:
@@ -186,7 +187,7 @@ def parser(called: str | None = None) -> argparse.ArgumentParser:
             anatomy.main, "anatomy", "what each component compresses, how often, by which rule, and its size"
         )
     )
-    for name, (module, text) in WITH_TORCH.items():
+    for name, (module, text) in LOADED_WHEN_CALLED.items():
         sub = command(None, name, text)
         if name == called:
             found = importlib.import_module(module)

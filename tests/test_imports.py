@@ -78,6 +78,43 @@ def test_nothing_imports_what_is_for_notebooks() -> None:
             assert not breaks(file, "hope_ref.teaching", "hope_ref.training", "hope_ref.experiments"), file
 
 
+def everything(floor: str) -> tuple[set[str], set[Path]]:
+    """What a floor's files, and all files of the package that these import, import from outside it; and those files."""
+    outside, seen, waiting = set[str](), set[Path](), set((PACKAGE / floor).rglob("*.py"))
+    while waiting:
+        file = waiting.pop()
+        seen.add(file)
+        for name in imports(file):
+            if name.split(".")[0] != "hope_ref":
+                outside.add(name.split(".")[0])
+                continue
+            path = PACKAGE.parent.joinpath(*name.split("."))
+            waiting |= {
+                found for found in (path.with_suffix(".py"), path / "__init__.py") if found.exists()
+            } - seen
+    return outside, seen
+
+
+@pytest.mark.parametrize(("floor", "library"), [("reference", "numpy"), ("symbolic", "sympy")])
+def test_a_floor_needs_its_library_and_python(floor: str, library: str) -> None:
+    """So it runs wherever that library does, in a browser with Pyodide, say. Imports within functions count, too."""
+    outside, _ = everything(floor)
+    assert library in outside
+    allowed = {"numpy", library}  # numbers are judged with NumPy on the symbolic floor, too
+    assert outside - set(sys.stdlib_module_names) <= allowed
+    before = loaded_by("pass")
+    loaded = loaded_by(f"import hope_ref.{floor}") - before - set(sys.stdlib_module_names)
+    theirs = {"numpy", "sympy", "mpmath", "gmpy2", "flint"} if library == "sympy" else {"numpy"}
+    assert loaded - {"hope_ref"} <= theirs
+
+
+def test_what_a_floor_imports_is_followed() -> None:
+    outside, files = everything("training")
+    assert "torch" in outside
+    assert PACKAGE / "parallel" / "chunks.py" in files
+    assert PACKAGE / "validation.py" in files
+
+
 ABOVE = (
     "agreement",
     "golden",

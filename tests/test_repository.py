@@ -58,14 +58,24 @@ def test_what_runs_here_is_what_is_pinned(requirement: Requirement) -> None:
 def test_environment_yml_is_python_and_this_package() -> None:
     environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
     *conda, pip = environment["dependencies"]
-    python = next(Requirement(entry) for entry in conda if entry.startswith("python"))
-    assert python.specifier == SpecifierSet(PROJECT["project"]["requires-python"])
+    (python,) = (entry for entry in conda if entry.startswith("python"))
+    version = re.fullmatch(r"python=(3\.\d+)", python)  # Binder reads no range
+    assert version is not None
+    assert f"{version[1]}.0" in SpecifierSet(PROJECT["project"]["requires-python"])
     assert "pip" in conda
     assert len(conda) == 2, "everything else comes from pyproject.toml"
     constraints, package = pip["pip"]
     assert constraints == "-c constraints.txt"
     extras = Requirement(package.removeprefix("-e ").replace(".[", "hope_ref[")).extras
     assert extras == set(EXTRAS) - set(OPTIONAL)
+
+
+def test_what_environment_yml_names_lies_beside_it() -> None:
+    """Where Binder looks first; its paths are relative to it."""
+    assert not (ROOT / "binder").exists()
+    assert not (ROOT / ".binder").exists()
+    for name in ("constraints.txt", "pyproject.toml"):
+        assert (ROOT / name).exists()
 
 
 def test_every_dependency_says_why() -> None:

@@ -122,7 +122,7 @@ def tables(records: Records) -> list[Table]:
 def sentence(records: Records) -> str:
     """Which changes cost or gain something clear, and how that fits the paper's."""
     beside = {name: _beside(records, name) for name in CHANGES if name != DEFAULT}
-    groups = reading.grouped(beside)
+    groups = reading.grouped(beside, digits=3)
     text = reading.listed(groups, ("better", "worse", "no clear difference"))
     if not text:
         return "Not run yet, or with too few seeds."

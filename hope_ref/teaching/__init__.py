@@ -7,6 +7,7 @@ strictly: bounds instead of floats, no addresses, no timings.
 from hope_ref.teaching.checks import check, check_true, reset, what_you_proved
 from hope_ref.teaching.display import prove, show, symbols
 from hope_ref.teaching.exercise import Exercise, attempt, exercise
+from hope_ref.teaching.interactive import interactive
 
 __all__ = [
     "Exercise",
@@ -14,6 +15,7 @@ __all__ = [
     "check",
     "check_true",
     "exercise",
+    "interactive",
     "prove",
     "reset",
     "show",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib import import_module, resources
 from pathlib import Path
@@ -44,6 +45,13 @@ class Drawing:
 _registry: dict[str, Callable[..., Drawing]] = {}
 
 
+def in_house_style() -> AbstractContextManager[None]:
+    """Everything drawn in this context looks like the other figures."""
+    import matplotlib.pyplot as plt
+
+    return plt.style.context(str(resources.files("hope_ref.teaching") / "hope_ref.mplstyle"))
+
+
 def figure(name: str, *, alt: str, caption: str) -> Callable[[Callable[..., Figure]], Callable[..., Drawing]]:
     """Register a drawing function under a name; it then runs in the house style and returns a `Drawing`.
 
@@ -55,9 +63,7 @@ def figure(name: str, *, alt: str, caption: str) -> Callable[[Callable[..., Figu
 
     def register(draw: Callable[..., Figure]) -> Callable[..., Drawing]:
         def in_style(*arguments: Any, **named: Any) -> Drawing:
-            import matplotlib.pyplot as plt
-
-            with plt.style.context(str(resources.files("hope_ref.teaching") / "hope_ref.mplstyle")):
+            with in_house_style():
                 return Drawing(name, draw(*arguments, **named), alt, caption)
 
         if name in _registry:

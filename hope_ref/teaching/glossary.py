@@ -30,7 +30,7 @@ TERMS = (
     Term("amnesia", r"\bamnesia\b", "What a model reads is gone when it leaves the context; only what training put into the weights stays.", "00", "what it learned in training stays, what stands in its context is there for the moment, and nothing passes from one to the other"),
     Term("memory", r"\bmemor(y|ies)\b", "Whatever makes a loss over pairs of key and value small; a matrix, an MLP, an optimiser's buffer.", "00", "A memory is whatever makes a loss small"),
     Term("key, value", r"\bkeys?\b|\bvalues?\b", "What a memory is addressed with, and what it is to answer.", "00", "Keys go in, values should come out, like faces and names."),
-    Term("token", r"\btokens?\b", "One element of the stream that a model reads: a word, a byte, or a pair of key and value.", "00", "one token at a time (an element of its stream, here a pair of key and value)"),
+    Term("token", r"\btokens?\b", "One element of the stream that a model reads: a word, a byte, or a pair of key and value.", "00", "A token is an element of its stream, here one of five symbols."),
     Term("delta rule", r"\bdelta rule\b", "A matrix memory that first looks what it answers already, and writes what is missing.", "00", "the other the delta rule, which first looks what the matrix answers already"),
     Term("linear attention", r"\blinear attention\b", "A matrix memory that adds every association, whatever it knows already.", "00", "*linear attention*, which adds every pair to its matrix"),
     Term("frequency", r"\bfrequenc(y|ies)\b", "How often what the next read sees changes, per tick of its own clock: 1 at every token, 1/C once per chunk, 0 never.", "00", "| frequency | how often does it move? |"),
@@ -77,19 +77,17 @@ TERMS = (
     Term("RMSNorm", r"\bRMSNorm\b", "Scales a vector of d numbers to the norm √d.", "08", "which scales a vector to the norm $\\sqrt d$"),
     Term("M3", r"\bM3\b", "An optimiser with a fast and a slow momentum, both made orthogonal.", "09", "The name M3 is for its multi-scale momentum"),
     Term("window", r"\bwindows?\b", "The f steps whose gradients a slow momentum adds up before it moves.", "09", "a slow one that adds up the gradients of $f$ steps and then moves once"),
-    Term("golden vector", r"\bgolden vectors?\b", "Inputs, options and the results of the NumPy floor in a file, for other implementations to be judged by.", "A2", "A file of arrays with a manifest: inputs, options, and the results"),
-)
-# The notebooks of these are not here yet. To switch them on, move their rows up into TERMS; a test asks for it once they are here.
-WAITING: tuple[Term, ...] = (
     Term("self-made target", r"\bself-made\b", "v̂ = M(v): what a memory answers to the value is what it will try to answer to the key.", "10", "That is what it will try to answer to the key."),
     Term("self-modifying Titans", r"\bself-modifying\b", "Five memories that make their own keys, values, rates, retention and targets.", "10", "Nothing outside tells this module what to store."),
     Term("meta-learned", r"\bmeta-learn", "Learned in pre-training through the writes that follow: the weights at which all memories start.", "10", "the initial weights $W_0$, learned in pre-training, by gradients through every write that follows"),
     Term("copy, moving state", r"\bmoving state\b", "Inside a chunk requests are answered by a copy from its start; writes go into the state that moves.", "10", "What it writes goes into the *moving* state"),
     Term("read-out", r"\bread-outs?\b", "A fixed vector that makes one number, η or α, of a memory's answer.", "10", "read-outs $r_\\eta$, $r_\\alpha$ make one, biases stand outside the memories"),
     Term("parity", r"\bparity\b", "Whether the number of 1s so far is odd: the smallest task that needs a state which turns its sign.", "10", "a memory that can flip can count modulo 2"),
-    # "golden vector" is in TERMS already, by appendix A2; notebook 11 explains it first: this row replaces that one.
     Term("golden vector", r"\bgolden vectors?\b", "Inputs, options and the results of the NumPy floor in a file, for other implementations to be judged by.", "11", "numbers that the NumPy floor has computed once"),
     Term("convolution", r"\bconvolutions?\b", "Mixes a token with the three before it, each channel for itself; before the projections become keys, values and queries.", "11", "causal, each channel for itself, four tokens wide"),
+)
+# The notebooks of these are not here yet. To switch them on, move their rows up into TERMS; a test asks for it once they are here.
+WAITING: tuple[Term, ...] = (
     Term("equal steps, equal time", r"\bequal (steps|time)\b", "Two ways to compare trainings: what a batch is worth, and what an hour is worth.", "12", "Equal steps answers what a batch is worth, equal time what an hour is worth"),
 )
 # fmt: on

@@ -98,7 +98,7 @@ def test_the_sentence_follows_the_numbers(dgd: float, said: str) -> None:
     found = own.sentence(made_up({DGD: dgd, MLP: 0.0, TARGET: -0.2}))
     assert said in found
     assert "beside the default's 3.10 ± 0.10: better: " in found
-    assert f"{TARGET} (-0.22 ± 0.02)" in found
+    assert f"{TARGET} (-0.220 ± 0.020)" in found
     assert f"no clear difference: {MLP}" in found or f"no clear difference: {DGD}" in found
 
 

@@ -15,6 +15,7 @@ import nbformat
 import pytest
 
 from hope_ref.teaching.exercise import exercises
+from hope_ref.teaching.interactive import explorers
 
 ROOT = Path(__file__).parents[2]
 COURSE = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -91,6 +92,16 @@ def test_each_appendix_has_the_parts_a_reader_looks_for(path: Path) -> None:
     for call in ("check_true(", "what_you_proved()"):
         assert call in source, call
     assert source.count("show(") <= 5
+
+
+@each
+def test_no_stored_cell_waits_for_a_hand(path: Path) -> None:
+    assert not re.search(r"\binteractive\(", code(path)), "its still picture is shown instead"
+
+
+@each
+def test_figures_to_move_that_the_prose_names_are_there(path: Path) -> None:
+    assert set(re.findall(r'interactive\("(\w+)"\)', prose(path))) <= set(explorers())
 
 
 @each

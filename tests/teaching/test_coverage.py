@@ -16,7 +16,6 @@ NOT_STATED = {
     "S 16",  # printed with the wrong sign (ERRATA.md, row 1), which is proved; what is meant is stated as [S 8]
 }
 PROVED_ALL_THE_SAME = {"S 28"}  # the MLP memory is defined there, and its gradients are proved
-NOT_SHOWN_YET = {"S 25", "S 26"}  # notebook 10 is to show them
 
 
 @cache
@@ -47,10 +46,7 @@ def test_every_formula_is_stated(equation: str) -> None:
 @each
 def test_every_formula_is_shown(equation: str) -> None:
     shown = tutorial()[equation].shown
-    if equation in NOT_SHOWN_YET:
-        assert not shown, f"{equation} is shown in notebook {shown[0]}: take it out of NOT_SHOWN_YET"
-    else:
-        assert shown, f"{equation} is shown in no notebook"
+    assert shown, f"{equation} is shown in no notebook"
 
 
 TRICKY = {

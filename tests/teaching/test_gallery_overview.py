@@ -13,10 +13,9 @@ from hope_ref.teaching.gallery import overview as gallery
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 
 
-def test_ladder_marks_exactly_the_notebooks_that_exist() -> None:
+def test_each_rung_is_a_notebook() -> None:
     there = {path.name[:2] for path in NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")}
-    for rung in gallery.ladder_data():
-        assert rung.written == (rung.notebook in there), rung
+    assert {rung.notebook for rung in gallery.ladder_data()} <= there
 
 
 def test_each_rung_changes_one_choice() -> None:
@@ -27,11 +26,6 @@ def test_each_rung_changes_one_choice() -> None:
     assert all(len(rung.changes) == 1 and set(rung.changes) < set(gallery.LANES) for rung in middle)
     assert set(last.joins) < {rung.notebook for rung in middle}
     assert not any(rung.joins for rung in middle)
-
-
-def test_what_is_written_stands_below_what_is_planned() -> None:
-    written = [rung.written for rung in gallery.ladder_data()]
-    assert written == sorted(written, reverse=True)
 
 
 def test_first_run_repeats_help_the_delta_rule_and_harm_linear_attention() -> None:

@@ -16,7 +16,7 @@ from hope_ref.teaching.exercise import exercise, exercises
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "TEACHING.md").read_text(encoding="utf-8")
-PENDING = {"10", "11", "12"}  # their notebooks are not here yet
+PENDING = {"12"}  # their notebooks are not here yet
 NOTEBOOKS = {path.stem.split("_")[0]: path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
 NUMBERED = {number for number in NOTEBOOKS if number.isdigit()} | PENDING
 EXERCISE = re.compile(r"(?<![\d.])\d\d\.\d(?!\d|\.\d)")

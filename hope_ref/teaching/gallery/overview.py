@@ -32,7 +32,6 @@ class Rung(NamedTuple):
     notebook: str  # its number
     name: str
     changes: dict[str, str]  # choice -> its new setting, a word or two
-    written: bool  # is the notebook there?
     joins: tuple[str, ...] = ()  # the two rungs that this one puts together
 
 
@@ -45,36 +44,33 @@ def ladder_data() -> tuple[Rung, ...]:
         "frequency": "every token",
     }
     return (
-        Rung("01", "linear attention", start, True),
-        Rung("02", "delta rule", {"loss": "½‖M k − v‖²"}, True),
-        Rung("03", "gradient descent", {"context": "inputs and surprises"}, True),
-        Rung("04", "Delta Gradient Descent", {"loss": "½‖W x − u‖²"}, True),
-        Rung("05", "momentum", {"optimiser": "keeps its gradients"}, True),
-        Rung("06", "Titans", {"context": "tokens, in an MLP"}, True),
-        Rung("07", "chunks", {"frequency": "once per chunk"}, True),
-        Rung("08", "continuum memory", {"frequency": "one per level"}, False),
-        Rung("09", "M3", {"optimiser": "has two clocks"}, False),
-        Rung("10", "self-modifying Titans", {"context": "targets of its own"}, False),
-        Rung("11", "HOPE", dict.fromkeys(LANES, ""), False, ("10", "08")),
+        Rung("01", "linear attention", start),
+        Rung("02", "delta rule", {"loss": "½‖M k − v‖²"}),
+        Rung("03", "gradient descent", {"context": "inputs and surprises"}),
+        Rung("04", "Delta Gradient Descent", {"loss": "½‖W x − u‖²"}),
+        Rung("05", "momentum", {"optimiser": "keeps its gradients"}),
+        Rung("06", "Titans", {"context": "tokens, in an MLP"}),
+        Rung("07", "chunks", {"frequency": "once per chunk"}),
+        Rung("08", "continuum memory", {"frequency": "one per level"}),
+        Rung("09", "M3", {"optimiser": "has two clocks"}),
+        Rung("10", "self-modifying Titans", {"context": "targets of its own"}),
+        Rung("11", "HOPE", dict.fromkeys(LANES, ""), ("10", "08")),
     )
 
 
 @figure(
     "ladder",
     alt="The course as a ladder of eleven rungs, climbed from the bottom. Each rung brings one new choice of loss, optimiser, "
-    "context or frequency. Notebooks 01 to 07 exist: linear attention makes all four choices, the delta rule changes the loss, "
-    "gradient descent the context, Delta Gradient Descent the loss, momentum the optimiser, Titans the context, chunks the "
-    "frequency. Planned are the continuum memory (frequency), M3 (optimiser), self-modifying Titans (context), and HOPE, which joins the last two memories.",
-    caption="Read it from the bottom up: each rung brings one new choice, marked in its lane. Filled rungs are notebooks that "
-    "exist, open ones are planned.",
+    "context or frequency: linear attention makes all four choices, the delta rule changes the loss, gradient descent the context, "
+    "Delta Gradient Descent the loss, momentum the optimiser, Titans the context, chunks and the continuum memory the frequency, M3 "
+    "the optimiser, self-modifying Titans the context, and HOPE joins the last of them with the continuum memory.",
+    caption="Read it from the bottom up: each rung is a notebook and brings one new choice, marked in its lane.",
 )
 def ladder(rungs: tuple[Rung, ...] | None = None) -> Figure:
     """The rungs, and the way up through four lanes."""
     rungs = rungs or ladder_data()
     picture, axes = plt.subplots(figsize=(7.5, 5.9))
     top = len(rungs)
-    split = sum(rung.written for rung in rungs) - 0.5
-    axes.axhspan(-0.5, split, color="0.94", zorder=0)
     for x in RAILS:
         axes.plot([x, x], [-0.5, top - 0.4], color="0.35", linewidth=4, solid_capstyle="round", zorder=1)
     for choice, x in LANES.items():
@@ -84,8 +80,6 @@ def ladder(rungs: tuple[Rung, ...] | None = None) -> Figure:
     axes.plot(*_way_up(rungs).T, color=BLUE, linewidth=1.6, alpha=0.6, zorder=2)
     for height, rung in enumerate(rungs):
         _draw_rung(axes, height, rung)
-    for words, side, align in (("planned ↑", 0.06, "bottom"), ("here now ↓", -0.06, "top")):
-        axes.text(11.45, split + side, words, ha="right", va=align, fontsize=9.5, color="0.3", style="italic")
     axes.set(xlim=(-0.25, 11.5), ylim=(-0.55, top + 0.25))
     axes.set_axis_off()
     return picture
@@ -103,8 +97,7 @@ def _way_up(rungs: tuple[Rung, ...]) -> Array:
 
 def _draw_rung(axes: Any, height: int, rung: Rung) -> None:
     """One rung with its name, and a marker with words in the lane of each choice that it changes."""
-    ink, face = ("black", BLUE) if rung.written else ("0.35", "white")
-    weight = "bold" if rung.written or rung.joins else "normal"
+    ink, face, weight = "black", BLUE, "bold"
     axes.plot(RAILS, [height - 0.38] * 2, color="0.35", linewidth=2.2, zorder=1)
     axes.text(0.05, height, rung.notebook, va="center", fontsize=10, color=ink)
     axes.text(0.48, height, rung.name, va="center", fontsize=9.5, color=ink, fontweight=weight)
