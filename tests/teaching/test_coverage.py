@@ -53,6 +53,8 @@ TRICKY = {
     "S 18-21, P 57, 59": {"S 18", "S 19", "S 20", "S 21", "P 57", "P 59"},
     "P 8.2": set(),  # a section
     "P 8.2, 9": set(),  # two sections: the 9 does not belong to equations
+    "S 5, P 8.2, 9": {"S 5"},
+    "S 5, P Table 6, 9": {"S 5"},
     "P Alg. 1": set(),
     "P Table 2, P20 Table 1": set(),
     "P App. C": set(),

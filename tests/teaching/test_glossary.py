@@ -65,10 +65,11 @@ def test_the_course_is_read_in_order() -> None:
     assert numbers == sorted(numbers, key=lambda number: (not number.isdigit(), number))
 
 
-def test_the_page_has_every_word() -> None:
-    page = (ROOT / "NOTATION.md").read_text(encoding="utf-8")
-    for term in TERMS:
-        assert f"| {term.word} | {term.meaning} | {term.notebook} |" in page
+def test_the_page_has_every_word_in_the_order_of_the_alphabet() -> None:
+    rows = [line for line in glossary.markdown().splitlines() if line.startswith("| ")][1:]
+    assert sorted(rows) == sorted(f"| {term.word} | {term.meaning} | {term.notebook} |" for term in TERMS)
+    assert rows == sorted(rows, key=lambda row: row.split(" | ")[0].casefold())
+    assert glossary.markdown() in (ROOT / "NOTATION.md").read_text(encoding="utf-8")
 
 
 # The test can fail: copies of two notebooks, each spoilt in one way.
