@@ -51,7 +51,7 @@ RATES: dict[str, float] = {
     "M3": 1e-2,
     "AdamW": 1e-2,
     "Muon": 1e-1,
-    "M3, fast momentum only": 1e-2,
+    "M3, fast momentum only": 3e-2,
     "SGD with momentum": 3e-1,
 }
 

@@ -10,9 +10,14 @@ from typing import Any
 import nbformat
 
 IGNORED = {"nbval-skip", "nbval-ignore-output", "raises-exception", "nbval-raises-exception"}
+<<<<<<< HEAD
 INSTALLS = (
     "install"  # tags the cell of `hope_ref.teaching.badges`, which speaks only where hope_ref is missing
 )
+=======
+MEASURING = ("12", "A3")  # notebooks that train and time: a few of their outputs are the machine's own
+MOST_UNCOMPARED = 3  # cells of theirs whose output nbval runs but does not compare
+>>>>>>> 9465c3c4cc3f39975e800e0101994627af437de6
 MOST_WORDS, MOST_LINES, MOST_LINES_IN_A_CELL = 2500, 300, 30
 SHOWS = re.compile(r"^\s*(show|check|check_true|prove|symbols|attempt|what_you_proved|print)\(", re.MULTILINE)
 
@@ -24,8 +29,15 @@ def problems(path: Path) -> list[str]:
     found = []
     if [cell.execution_count for cell in cells] != list(range(1, len(cells) + 1)):
         found.append("not executed from top to bottom in one go")
+    uncompared = 0
     for number, cell in enumerate(cells, start=1):
-        found += [f"cell {number}: {text}" for text in _cell_problems(cell)]
+        tags = set(cell.metadata.get("tags", []))
+        if path.stem.startswith(MEASURING) and tags & IGNORED == {"nbval-ignore-output"}:
+            uncompared += 1
+            allowed = uncompared <= MOST_UNCOMPARED
+        else:
+            allowed = False
+        found += [f"cell {number}: {text}" for text in _cell_problems(cell, allowed)]
     words = sum(len(cell.source.split()) for cell in book.cells if cell.cell_type == "markdown")
     lines = [sum(1 for line in cell.source.splitlines() if line.strip()) for cell in cells]
     for count, most, what in (
@@ -38,9 +50,9 @@ def problems(path: Path) -> list[str]:
     return found
 
 
-def _cell_problems(cell: Any) -> Iterator[str]:
+def _cell_problems(cell: Any, may_be_uncompared: bool) -> Iterator[str]:
     tags = set(cell.metadata.get("tags", []))
-    if tags & IGNORED or "NBVAL_" in cell.source:
+    if (tags & IGNORED and not may_be_uncompared) or "NBVAL_" in cell.source:
         yield "is skipped or ignored by nbval"
     if SHOWS.search(cell.source) and not cell.outputs and INSTALLS not in tags:
         yield "shows something, but has no output"

@@ -227,3 +227,34 @@ def test_each_hygiene_rule_can_fail(
 ) -> None:
     found = hygiene.problems(tampered(tmp_path / "tampered.ipynb", change))
     assert any(message in text for text in found), found
+
+
+def uncompared(count: int, tag: str = "nbval-ignore-output") -> Callable[[dict[str, Any]], None]:
+    """Tag the first so many cells of code."""
+
+    def change(book: dict[str, Any]) -> None:
+        cells = [cell for cell in book["cells"] if cell["cell_type"] == "code"]
+        for cell in cells[:count]:
+            cell["metadata"]["tags"] = [tag]
+
+    return change
+
+
+@pytest.mark.parametrize("name", ["12_trains.ipynb", "A3_times.ipynb"])
+def test_where_it_is_measured_three_outputs_need_not_be_compared_and_a_fourth_is_seen(
+    name: str, tmp_path: Path
+) -> None:
+    assert hygiene.problems(tampered(tmp_path / name, uncompared(3))) == []
+    found = hygiene.problems(tampered(tmp_path / name, uncompared(4)))
+    assert found == ["cell 4: is skipped or ignored by nbval"]
+    for tag in sorted(hygiene.IGNORED - {"nbval-ignore-output"}):
+        assert hygiene.problems(tampered(tmp_path / name, uncompared(1, tag))), tag
+    assert len(hygiene.problems(tampered(tmp_path / "11_other.ipynb", uncompared(3)))) == 3
+
+
+def test_only_the_measuring_notebooks_have_outputs_that_are_not_compared() -> None:
+    for path in COURSE + SOLUTIONS:
+        book = nbformat.read(path, as_version=4)
+        tagged = sum("nbval-ignore-output" in cell.metadata.get("tags", []) for cell in book.cells)
+        measures = path.parent.name != "solutions" and path.stem.startswith(hygiene.MEASURING)
+        assert tagged <= (hygiene.MOST_UNCOMPARED if measures else 0), path
