@@ -85,9 +85,6 @@ TERMS = (
     Term("parity", r"\bparity\b", "Whether the number of 1s so far is odd: the smallest task that needs a state which turns its sign.", "10", "a memory that can flip can count modulo 2"),
     Term("golden vector", r"\bgolden vectors?\b", "Inputs, options and the results of the NumPy floor in a file, for other implementations to be judged by.", "11", "numbers that the NumPy floor has computed once"),
     Term("convolution", r"\bconvolutions?\b", "Mixes a token with the three before it, each channel for itself; before the projections become keys, values and queries.", "11", "causal, each channel for itself, four tokens wide"),
-)
-# The notebooks of these are not here yet. To switch them on, move their rows up into TERMS; a test asks for it once they are here.
-WAITING: tuple[Term, ...] = (
     Term("equal steps, equal time", r"\bequal (steps|time)\b", "Two ways to compare trainings: what a batch is worth, and what an hour is worth.", "12", "Equal steps answers what a batch is worth, equal time what an hour is worth"),
 )
 # fmt: on

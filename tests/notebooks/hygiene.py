@@ -10,14 +10,11 @@ from typing import Any
 import nbformat
 
 IGNORED = {"nbval-skip", "nbval-ignore-output", "raises-exception", "nbval-raises-exception"}
-<<<<<<< HEAD
 INSTALLS = (
     "install"  # tags the cell of `hope_ref.teaching.badges`, which speaks only where hope_ref is missing
 )
-=======
 MEASURING = ("12", "A3")  # notebooks that train and time: a few of their outputs are the machine's own
 MOST_UNCOMPARED = 3  # cells of theirs whose output nbval runs but does not compare
->>>>>>> 9465c3c4cc3f39975e800e0101994627af437de6
 MOST_WORDS, MOST_LINES, MOST_LINES_IN_A_CELL = 2500, 300, 30
 SHOWS = re.compile(r"^\s*(show|check|check_true|prove|symbols|attempt|what_you_proved|print)\(", re.MULTILINE)
 

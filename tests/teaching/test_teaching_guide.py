@@ -16,9 +16,8 @@ from hope_ref.teaching.exercise import exercise, exercises
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "TEACHING.md").read_text(encoding="utf-8")
-PENDING = {"12"}  # their notebooks are not here yet
 NOTEBOOKS = {path.stem.split("_")[0]: path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
-NUMBERED = {number for number in NOTEBOOKS if number.isdigit()} | PENDING
+NUMBERED = {number for number in NOTEBOOKS if number.isdigit()}
 EXERCISE = re.compile(r"(?<![\d.])\d\d\.\d(?!\d|\.\d)")
 MENTION = re.compile(r"\[(\d\d|A\d)\]|§ (\d+)|`([a-z][a-z0-9]*(?:_[a-z0-9]+)*)`")
 
@@ -87,7 +86,7 @@ def dead_ends(text: str) -> list[str]:
         for number, heading, figure in MENTION.findall(piece):
             if number:
                 notebook = number
-                if number not in NOTEBOOKS and number not in PENDING:
+                if number not in NOTEBOOKS:
                     found.append(f"[{number}]")
             elif notebook in NOTEBOOKS:
                 headings, figures = headings_and_figures(notebook)
@@ -96,11 +95,6 @@ def dead_ends(text: str) -> list[str]:
             elif notebook is None:
                 found.append(heading or figure)
     return found
-
-
-def test_pending_notebooks_are_not_here() -> None:
-    here = PENDING & set(NOTEBOOKS)
-    assert not here, f"notebooks {', '.join(sorted(here))} are here: take them out of PENDING"
 
 
 @pytest.mark.parametrize("title", [*PATHS, "Misconceptions", "Questions with answers"])
@@ -117,7 +111,7 @@ def test_a_dead_end_is_seen() -> None:
 def test_every_exercise_is_named_and_nothing_else() -> None:
     named = set(EXERCISE.findall(GUIDE))
     assert set(exercises()) <= named
-    assert {name for name in named - set(exercises()) if name[:2] not in PENDING} == set()
+    assert named <= set(exercises())
 
 
 def test_every_exercise_shows_one_objective_of_the_six_lessons() -> None:
@@ -154,7 +148,7 @@ def test_the_longer_paths_hold_the_whole_course_at_the_minutes_of_the_readme(pat
             if row.notebook is not None:
                 spent[row.notebook] += row.minutes + row.minutes_at_home
     assert set(spent) == NUMBERED
-    assert {n: spent[n] for n in NUMBERED - PENDING} == {n: told[n] for n in NUMBERED - PENDING}
+    assert {n: spent[n] for n in NUMBERED} == {n: told[n] for n in NUMBERED}
     at_home = sum(row.minutes_at_home for lesson in lessons(PATHS[path]) for row in lesson.rows)
     assert f"{len(lessons(PATHS[path]))} × 90 minutes, and {at_home} minutes at home" in GUIDE
 
@@ -163,7 +157,7 @@ def test_links_lead_somewhere() -> None:
     defined = dict(re.findall(r"^\[(\w\w)\]: (\S+)$", GUIDE, re.MULTILINE))
     assert set(re.findall(r"\[(\d\d|A\d)\](?!:)", GUIDE)) == set(defined)
     for number, target in defined.items():
-        assert (ROOT / target).exists() or number in PENDING, target
+        assert (ROOT / target).exists(), target
         assert Path(target).stem.split("_")[0] == number
     headings = re.findall(r"^#+ (.+)$", GUIDE, re.MULTILINE)
     anchors = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in headings}

@@ -18,6 +18,8 @@ from hope_ref.reference.newton_schulz import newton_schulz
 from hope_ref.teaching.figures import BLACK, BLUE, GREEN, PURPLE, VERMILION, figure
 from hope_ref.validation import Array
 
+PLAIN: dict[str, Any] = {"newton_schulz": "none", "second_moment": "none"}  # the momenta alone
+
 # --- two clocks ---------------------------------------------------------------------------------------------------
 
 
@@ -33,9 +35,7 @@ def two_clocks_data(every: int = 20, steps: int = 400) -> TwoClocks:
     """Give step j the j-th unit vector as its gradient: both momenta are then the lists of their own weights."""
     w, state = np.zeros((1, steps)), None
     for gradient in np.eye(steps):
-        _, state = m3_step(
-            w, gradient[None], state, slow_every=every, newton_schulz="none", second_moment="none"
-        )
+        _, state = m3_step(w, gradient[None], state, slow_every=every, **PLAIN)
     assert state is not None
     return TwoClocks(state.m1[0, ::-1], state.m2[0, ::-1], every)
 
@@ -205,11 +205,8 @@ def loss_scale(data: LossScale | None = None) -> Figure:
     picture, axes = plt.subplots(figsize=(7.4, 3.7))
     axes.axhline(data.start, color="0.5", linestyle=":", linewidth=1.4)
     axes.text(1.2e-6, 1.5 * data.start, "loss at the start", color="0.35", fontsize=9)
-    for name, color, line, marker in (
-        ("update", BLUE, "-", "o"),
-        ("none", GREEN, "-.", "^"),
-        ("gradient", VERMILION, "--", "s"),
-    ):
+    drawn = (("update", BLUE, "-", "o"), ("none", GREEN, "-.", "^"), ("gradient", VERMILION, "--", "s"))
+    for name, color, line, marker in drawn:
         axes.plot(data.scales, data.final[name], color=color, linestyle=line, marker=marker)
     axes.text(8e-5, 2e8, "V of the gradient, as printed", color=VERMILION)
     axes.text(2e-5, 0.12, "V of the update", color=BLUE)
