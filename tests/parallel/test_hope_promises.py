@@ -99,7 +99,7 @@ def test_nothing_is_looked_at_once_the_door_is_passed(
 @each
 @torch.no_grad()
 def test_float32_stays_near_the_reference(config: HopeConfig, mixer: str) -> None:
-    """Within 1e-5 of logits of about one, over 60 tokens and two blocks."""
+    """As near as float32 allows, over 60 tokens and two blocks: at most 20 times what rounding the parameters alone changes."""
     tokens = np.random.default_rng(3).integers(VOCABULARY, size=60)
     parameters = literal.init(config, VOCABULARY, 2, 0, mixer=mixer)
     want, _ = literal.hope(tokens, parameters, config, mixer=mixer)
@@ -107,7 +107,9 @@ def test_float32_stays_near_the_reference(config: HopeConfig, mixer: str) -> Non
     logits, state = model(torch.tensor(tokens))
     assert logits.dtype == torch.float32
     assert {leaf.dtype for leaf in tensors(state).values()} == {torch.float32}
-    assert np.abs(logits.numpy() - want).max() < 1e-5 * max(1.0, np.abs(want).max())
+    rounded = {name: array.astype(np.float32).astype(float) for name, array in parameters.items()}
+    moved, _ = literal.hope(tokens, rounded, config, mixer=mixer)
+    assert np.abs(logits.numpy() - want).max() < 20 * np.abs(moved - want).max() < 2e-3
 
 
 @each

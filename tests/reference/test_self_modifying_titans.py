@@ -202,6 +202,7 @@ def test_a_linear_memory_with_given_values_and_the_dot_product_is_the_delta_rule
         step="explicit",
         surprise_bound=0,
         target="shared",
+        erase="full",
         writing=("memory",),
     )
     x, parameters = views(11, 4), random_parameters(config, 4, 1, 0)
