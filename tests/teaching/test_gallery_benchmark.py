@@ -9,6 +9,7 @@ import pytest
 from matplotlib import pyplot as plt
 
 from hope_ref.teaching.gallery import benchmark as gallery
+from hope_ref.teaching.gallery.anatomy import chunk_costs_data
 
 
 def test_the_bars_and_lines_are_those_of_the_records() -> None:
@@ -35,3 +36,27 @@ def test_the_records_name_their_machine_and_settings() -> None:
 def test_a_missing_record_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="benchmark_cpu_128"):
         gallery.benchmark_data(tmp_path)
+
+
+def test_chunk_times_are_the_record_beside_the_counts() -> None:
+    data = gallery.chunk_times_data()
+    record = json.loads((gallery.RESULTS / f"benchmark_cpu_{data.width}.json").read_text(encoding="utf-8"))
+    times = {row["chunk_size"]: row["us_per_token"] for row in record["by_chunk_size"]}
+    assert data.sizes == tuple(sorted(times))
+    assert data.time == pytest.approx([times[size] / times[1] for size in data.sizes])
+    costs = chunk_costs_data(data.width)
+    known = {int(size): cost / costs.once for size, cost in zip(costs.sizes, costs.chunk, strict=True)}
+    assert data.flops == pytest.approx([1.0] + [known[size] for size in data.sizes[1:]])
+
+
+def test_the_words_of_chunk_times_are_the_numbers() -> None:
+    data, drawing = gallery.chunk_times_data(), gallery.chunk_times()
+    time, flops = (dict(zip(data.sizes, part, strict=True)) for part in (data.time, data.flops))
+    assert max(flops[4], flops[16], flops[64]) < 1.1
+    assert f"rises to {flops[256]:.1f} at 256" in drawing.alt
+    assert 0.08 < time[64] < 0.12
+    assert time[64] < time[256] < 1.5 * time[64]
+    lines = drawing.figure.axes[0].get_lines()
+    assert list(lines[0].get_ydata()) == list(data.flops)
+    assert list(lines[1].get_ydata()) == list(data.time)
+    plt.close(drawing.figure)
