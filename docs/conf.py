@@ -31,6 +31,7 @@ default_role = "py:obj"  # `name` is code, and a link where the reference knows 
 # Reference
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
+autodoc_type_aliases = {"Array": "Array"}
 maximum_signature_line_length = 88
 python_use_unqualified_type_names = True
 add_module_names = False
@@ -40,7 +41,7 @@ viewcode_line_numbers = False
 html_theme = "furo"
 html_theme_options = {"navigation_with_keys": True}
 html_static_path = [str(HERE / "static")]
-html_css_files = ["site.css"]
+html_css_files, html_js_files = ["site.css"], [("site.js", {"defer": "defer"})]
 html_favicon = str(HERE / "static" / "icon.svg")
 templates_path = [str(HERE / "templates")]
 html_copy_source = html_show_sourcelink = False

@@ -35,6 +35,7 @@ from hope_docs.mathml import mathml
 
 HERE = Path(__file__).resolve().parents[1]
 MOST_LINES, MOST_CLAIMS = 16, 4  # on a slide: of code; that were proved
+MOST_SIGNS = 33  # of an equation in full size
 CLAIM = re.compile(r"<(?P<name>[\w.]+) \[(?P<source>[^]]*)\]: (?P<claim>.*)>", re.DOTALL)
 EXERCISE = re.compile(r"\*\*(?:[A-Z]?\d+)\.\d+\*\*")
 
@@ -60,7 +61,14 @@ class Deck:
 
 def _renderer() -> MarkdownIt:
     def equation(content: str, options: dict[str, Any]) -> str:
-        return mathml(content, bool(options["display_mode"]))
+        element = mathml(content, bool(options["display_mode"]))
+        signs = len(html.unescape(re.sub(r"<[^>]+>", "", element)))
+        smaller = options["display_mode"] and signs > MOST_SIGNS
+        return (
+            element.replace("<math ", f'<math style="font-size: {60 / signs:.2f}em" ', 1)
+            if smaller
+            else element
+        )
 
     reader = MarkdownIt("commonmark", {"html": False}).enable("table")
     reader.use(dollarmath_plugin, renderer=equation, double_inline=False)

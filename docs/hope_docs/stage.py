@@ -25,6 +25,7 @@ FIRST_PAGES = (
     "CONTRIBUTING",
     "CHANGELOG",
 )  # in the menu's order
+DEEPER_PAGES = ("docs/README.md",)  # all other pages stand in the root
 LINK = re.compile(r"(\]\()([^)\s]+)(\))")
 FENCE = re.compile(r"^\s*(`{3,}|~{3,})")
 
@@ -91,8 +92,10 @@ class Stage:
             return f"api/{module}.rst"
         if (self.root / path).is_dir():
             raise BrokenLink(f"the site has no page for the folder {path}: link to a file in it")
-        if "/" in path or not path.endswith(".md"):
+        if not path.endswith(".md"):
             self.copy(path)
+        elif "/" in path and path not in DEEPER_PAGES:
+            raise BrokenLink(f"the site has no page for {path}: name it in DEEPER_PAGES")
         return path
 
 
@@ -119,6 +122,7 @@ def stage(target: Path, root: Path = ROOT) -> Path:
     pages = [name for name in FIRST_PAGES if name in extra] + [
         name for name in extra if name not in FIRST_PAGES
     ]
+    pages += [path.removesuffix(".md") for path in DEEPER_PAGES if (root / path).exists()]
     for name in pages:
         text = (root / f"{name}.md").read_text(encoding="utf-8")
         at.write(f"{name}.md", at.linked(text, f"{name}.md", f"{name}.md"))

@@ -70,6 +70,18 @@ def test_the_keyboard_reaches_the_text(chromium: Browser, served: dict[str, str]
     assert chromium.run("location.hash") == "#furo-main-content"
 
 
+def test_the_menu_opens_from_the_keyboard(chromium: Browser, served: dict[str, str]) -> None:
+    chromium.resize(400)
+    chromium.open(served["site"] + "RESULTS.html")
+    chromium.run("document.querySelector('label.nav-overlay-icon').focus()")
+    state = "document.getElementById('__navigation').checked"
+    assert chromium.run("document.activeElement.ariaLabel") == "Menu"
+    for key, wanted in (("Enter", True), ("Escape", False), (" ", True)):
+        chromium.press(key)
+        assert chromium.run(state) is wanted, key
+    chromium.run("document.activeElement.click()")
+
+
 FIND = """new Promise(done => {
   const look = (left) => {
     const hits = [...document.querySelectorAll("#search-results li a")].map(a => a.getAttribute("href"));
@@ -95,24 +107,25 @@ def test_equations_are_drawn(chromium: Browser, served: dict[str, str]) -> None:
     assert chromium.run(f"document.fonts.ready.then(() => {font})")
 
 
-OVERFULL = """(() => {
-  const found = [];
+OVERFULL = """document.fonts.ready.then(() => {
+  const found = [], page = document.querySelector(".slides").getBoundingClientRect();
   Reveal.getSlides().forEach((slide, index) => {
     const at = Reveal.getIndices(slide);
     Reveal.slide(at.h, at.v);
-    const words = slide.querySelector("h1, h2").textContent.slice(0, 30);
-    if (slide.scrollHeight > 720) found.push(`${index} ${words}: ${slide.scrollHeight} high`);
-    if (slide.scrollWidth > 1280) found.push(`${index} ${words}: ${slide.scrollWidth} wide`);
+    for (const part of slide.querySelectorAll(":scope > :not(aside), math, img, pre")) {
+      const box = part.getBoundingClientRect();
+      const over = Math.round(Math.max(box.right - page.right, box.bottom - page.bottom) / Reveal.getScale());
+      if (over > 2) found.push(`${index} ${slide.querySelector("h1, h2").textContent}: ${part.tagName} is ${over} over`);
+    }
   });
   return found;
-})()"""
+})"""
 
 
 @pytest.mark.parametrize("name", [path.stem for path in COURSE])
 def test_every_slide_fits(name: str, chromium: Browser, served: dict[str, str]) -> None:
     chromium.resize(1280, 720)
     assert wrong(chromium, f"{served['slides']}{name}.html") == []
-    chromium.run("document.fonts.ready.then(() => true)")
     assert chromium.run(OVERFULL) == []
     chromium.run("Reveal.slide(0, 0)")
     chromium.press("ArrowRight")

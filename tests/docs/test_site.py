@@ -19,6 +19,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
 def test_every_source_has_its_page(site: Path) -> None:
     for path in ROOT.glob("*.md"):
         assert (site / ("index.html" if path.stem == "README" else f"{path.stem}.html")).exists(), path
+    assert (site / "docs" / "README.html").exists()
     for path in NOTEBOOKS:
         assert (site / path.relative_to(ROOT).with_suffix(".html")).exists(), path
     for name in api.modules():

@@ -50,10 +50,11 @@ def test_a_slide_has_one_heading_and_one_thing_to_look_at(path: Path, tmp_path: 
         for output in cell.outputs
     )
     assert sum(slide.kind == "figure" for slide in made) == figures
-    kinds = {slide.kind for slide in made}
-    assert {"equation", "figure", "proved", "errata", "exercise"} <= kinds
+    if path.stem[0].isdigit():  # an appendix may do without
+        assert {slide.kind for slide in made} >= {"equation", "figure", "proved", "errata", "exercise"}
     assert "<details" not in "".join(slide.body for slide in made), "no hints on the wall"
-    assert "Hint" in "".join(slide.notes for slide in made), "the speaker has them"
+    if "<summary>Hint" in path.read_text(encoding="utf-8"):
+        assert "Hint: " in "".join(slide.notes for slide in made), "the speaker has them"
 
 
 def cell(source: str, *tags: str, code: bool = False) -> object:

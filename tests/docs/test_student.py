@@ -24,21 +24,22 @@ def graded(book: Any) -> list[Any]:
 
 @each
 def test_nothing_is_shown_and_nothing_is_given_away(path: Path) -> None:
-    book, solved = maker.student(path), nbformat.read(path.parent / "solutions" / path.name, as_version=4)
+    book, solutions = maker.student(path), path.parent / "solutions" / path.name
     text = "\n".join(cell.source for cell in book.cells)
-    assert "solutions" not in re.sub(r"[a-z ]*of solutions", "", text.lower()) or "solutions/" not in text
+    assert "solutions/" not in text
     for cell in book.cells:
         if cell.cell_type == "code":
             assert cell.outputs == []
             assert cell.execution_count is None
-    for cell in solved.cells:
+        else:
+            assert not re.search(r"\]\((?![a-z]+:|#)", re.sub(r"`[^`]*`|\$[^$]*\$", "", cell.source)), (
+                cell.source
+            )
+    solved = nbformat.read(solutions, as_version=4).cells if solutions.exists() else []
+    for cell in solved:
         if "solution" in cell.metadata.get("tags", []):
             body = cell.source.split("attempt(")[0].split("\n", 1)[-1].strip()
             assert body not in text, "a solution's body"
-    assert not re.search(
-        r"\]\((?![a-z]+:|#)",
-        re.sub(r"`[^`]*`", "", "\n".join(c.source for c in book.cells if c.cell_type == "markdown")),
-    )
 
 
 @each
@@ -48,7 +49,8 @@ def test_each_exercise_has_an_answer_and_a_graded_cell(path: Path) -> None:
     names = [name for name in exercises() if name.split(".")[0] == number]
     assert [cell.id for cell in graded(book)] == [f"check-{name.replace('.', '-')}" for name in names]
     answers = [cell for cell in book.cells if cell.metadata.get("nbgrader", {}).get("solution")]
-    assert len(answers) == len(names) == 3
+    assert len(answers) == len(names)
+    assert names or path.stem[0] == "A"
 
 
 # nbgrader's schema, version 3: what its validator asks of a cell.
