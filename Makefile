@@ -11,7 +11,7 @@ export MKL_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 export MPLBACKEND ?= agg
 
-.PHONY: run test verify-full soak lint lab notebooks figures results docs clean help
+.PHONY: run test verify-full soak lint lab notebooks figures results docs site slides student browser clean help
 
 run: $(READY)  ## prove every identity, show the agreement matrix, train a tiny HOPE on real text
 	$(BIN)/python -m hope_ref run
@@ -48,6 +48,21 @@ results: $(READY)  ## write RESULTS.md and its figures again, from the records i
 
 docs: $(READY)  ## write ERRATA.md and NOTATION.md
 	$(BIN)/python -m hope_ref docs
+
+site: $(READY)  ## the course, the reference and all pages as a web site, in build/site
+	$(BIN)/python docs/make.py site
+
+slides: $(READY)  ## the notebooks as slides, in build/slides
+	$(BIN)/python docs/make.py slides
+
+student: $(READY)  ## the notebooks without solutions, for nbgrader, in build/student
+	$(BIN)/python docs/make.py student
+
+browser:  ## install Chromium, in which the tests look at site and slides (Debian or Ubuntu, as root)
+	@if command -v chromium || command -v chromium-browser || command -v google-chrome; then exit 0; \
+	elif ! command -v apt-get >/dev/null; then echo "make browser knows only apt-get (Debian, Ubuntu): install Chromium by hand"; exit 1; \
+	elif [ "$$(id -u)" != 0 ]; then echo "make browser must be root: sudo make browser"; exit 1; \
+	else apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium; fi
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; v >= (3, 11) or sys.exit("hope_ref needs Python >= 3.11, but $(PYTHON) is %d.%d. Try: make PYTHON=python3.12" % v)'

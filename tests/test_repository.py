@@ -30,9 +30,13 @@ def pins() -> dict[str, str]:
 OPTIONAL = ("digits", "peers")  # extras that nothing here needs
 
 
+WITHIN = {extra for group in EXTRAS.values() for text in group for extra in Requirement(text).extras}  # of another
+
+
 def declared(*without: str) -> list[Requirement]:
     extras = [group for name, group in EXTRAS.items() if name not in without]
-    return [Requirement(text) for group in (PROJECT["project"]["dependencies"], *extras) for text in group]
+    found = [Requirement(text) for group in (PROJECT["project"]["dependencies"], *extras) for text in group]
+    return [requirement for requirement in found if requirement.name != PROJECT["project"]["name"]]
 
 
 @pytest.mark.parametrize("requirement", declared(), ids=lambda r: r.name)
@@ -67,7 +71,7 @@ def test_environment_yml_is_python_and_this_package() -> None:
     constraints, package = pip["pip"]
     assert constraints == "-c constraints.txt"
     extras = Requirement(package.removeprefix("-e ").replace(".[", "hope_ref[")).extras
-    assert extras == set(EXTRAS) - set(OPTIONAL)
+    assert extras == set(EXTRAS) - set(OPTIONAL) - WITHIN
 
 
 def test_what_environment_yml_names_lies_beside_it() -> None:

@@ -1,0 +1,70 @@
+"""Make the site, the slides or the student notebooks: ``python docs/make.py site [--out FOLDER]``."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import shutil
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+
+def site(out: Path) -> int:
+    """Stage the sources beside `out` and let Sphinx make the pages; a warning is an error."""
+    from hope_docs.stage import stage
+    from sphinx.cmd.build import main as sphinx
+
+    cache, made_by = out.with_name(f"{out.name}-cache"), hashlib.sha256()
+    for file in sorted(file for file in HERE.rglob("*") if file.suffix in (".py", ".html")):
+        made_by.update(file.read_bytes())
+    stamp = cache / "made_by"
+    if (
+        not stamp.exists() or stamp.read_text() != made_by.hexdigest()
+    ):  # the maker has changed: make everything anew
+        for folder in (cache, out):
+            shutil.rmtree(folder, ignore_errors=True)
+        cache.mkdir(parents=True)
+        stamp.write_text(made_by.hexdigest())
+    sources = stage(out.with_name(f"{out.name}-sources"))
+    strict = ["--fail-on-warning", "--keep-going", "--quiet", "--jobs", "auto"]
+    return sphinx(["-b", "html", "-c", str(HERE), "-d", str(cache), *strict, str(sources), str(out)])
+
+
+def slides(out: Path) -> int:
+    """One deck for each notebook of the course."""
+    from hope_docs.slides import make
+
+    return make(out)
+
+
+def student(out: Path) -> int:
+    """The notebooks without solutions, for nbgrader."""
+    from hope_docs.student import make
+
+    return make(out)
+
+
+TARGETS = {"site": site, "slides": slides, "student": student}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Read the command line, make one thing, and say where it is."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=sorted(TARGETS))
+    parser.add_argument("--out", type=Path, help="the folder to write into (build/WHAT)")
+    chosen = parser.parse_args(arguments)
+    out = (chosen.out or HERE.parent / "build" / chosen.what).resolve()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    failed = TARGETS[chosen.what](out)
+    if not failed:
+        print(
+            f"{chosen.what}: {out}/index.html" if (out / "index.html").exists() else f"{chosen.what}: {out}"
+        )
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
