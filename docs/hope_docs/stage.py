@@ -26,7 +26,9 @@ FIRST_PAGES = (
     "CHANGELOG",
 )  # in the menu's order
 DEEPER_PAGES = ("docs/README.md",)  # all other pages stand in the root
-LINK = re.compile(r"(\]\()([^)\s]+)(\))")
+LINK = re.compile(
+    r"(\]\(|^\[(?!\^)[^\]]+\]: )([^)\s]+)(\)|$)"
+)  # in place, or a definition: [00]: notebooks/…
 FENCE = re.compile(r"^\s*(`{3,}|~{3,})")
 
 
