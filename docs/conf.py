@@ -12,8 +12,9 @@ sys.path.insert(0, str(HERE))
 
 from docutils import nodes  # noqa: E402
 from hope_docs import api, mathml  # noqa: E402
-from sphinx.errors import ExtensionError  # noqa: E402
+from sphinx.util import logging  # noqa: E402
 
+logger = logging.getLogger(__name__)
 _about = tomllib.loads((HERE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 project, version, release = _about["name"], _about["version"], _about["version"]
 html_title = project
@@ -52,8 +53,11 @@ pygments_style, pygments_dark_style = "tango", "monokai"
 def _equation(writer: Any, node: nodes.Element, display: bool) -> None:
     try:
         element = mathml.mathml(node.astext(), display)
-    except mathml.UnknownLatex as error:
-        raise ExtensionError(f"{writer.builder.current_docname}: {error}") from error
+    except (
+        mathml.UnknownLatex
+    ) as error:  # a warning fails the build; an exception would be lost where Sphinx writes in parallel
+        logger.warning("%s", error, location=node)
+        element = ""
     writer.body.append(f'<div class="equation">{element}</div>' if display else element)
     raise nodes.SkipNode
 

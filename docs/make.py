@@ -17,20 +17,28 @@ def site(out: Path) -> int:
     from hope_docs.stage import stage
     from sphinx.cmd.build import main as sphinx
 
-    cache, made_by = out.with_name(f"{out.name}-cache"), hashlib.sha256()
+    sources, cache = stage(out.with_name(f"{out.name}-sources")), out.with_name(f"{out.name}-cache")
+    made_by = hashlib.sha256()
     for file in sorted(file for file in HERE.rglob("*") if file.suffix in (".py", ".html")):
         made_by.update(file.read_bytes())
+    made_by.update("\n".join(sorted(str(file) for file in sources.rglob("*.*"))).encode())
     stamp = cache / "made_by"
-    if (
-        not stamp.exists() or stamp.read_text() != made_by.hexdigest()
-    ):  # the maker has changed: make everything anew
-        for folder in (cache, out):
+    if not stamp.exists() or stamp.read_text() != made_by.hexdigest():
+        for folder in (cache, out):  # the maker, or the menu of all pages, has changed: make everything anew
             shutil.rmtree(folder, ignore_errors=True)
         cache.mkdir(parents=True)
         stamp.write_text(made_by.hexdigest())
-    sources = stage(out.with_name(f"{out.name}-sources"))
     strict = ["--fail-on-warning", "--keep-going", "--quiet", "--jobs", "auto"]
-    return sphinx(["-b", "html", "-c", str(HERE), "-d", str(cache), *strict, str(sources), str(out)])
+    call = ["-b", "html", "-c", str(HERE), "-d", str(cache), *strict, str(sources), str(out)]
+    failed = sphinx(call)
+    written = {file.relative_to(out).with_suffix("") for file in out.rglob("*.html")}
+    for page in [file.relative_to(sources) for file in sources.rglob("*") if file.suffix in (".md", ".rst")]:
+        if page.with_suffix("") not in written:  # Sphinx may lose what fails where it writes in parallel
+            print(f"no page was written for {page}", file=sys.stderr)
+            failed = failed or 1
+    if failed:
+        (cache / "made_by").unlink(missing_ok=True)
+    return failed
 
 
 def slides(out: Path) -> int:

@@ -30,7 +30,9 @@ def pins() -> dict[str, str]:
 OPTIONAL = ("digits", "peers")  # extras that nothing here needs
 
 
-WITHIN = {extra for group in EXTRAS.values() for text in group for extra in Requirement(text).extras}  # of another
+WITHIN = {
+    extra for group in EXTRAS.values() for text in group for extra in Requirement(text).extras
+}  # of another
 
 
 def declared(*without: str) -> list[Requirement]:
