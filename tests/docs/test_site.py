@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -89,6 +91,24 @@ def test_search_knows_the_words_of_a_notebook(site: Path) -> None:
     known = json.loads(re.fullmatch(r"Search\.setIndex\((.*)\)\s*", index, re.DOTALL)[1])  # type: ignore[index]
     assert any("02_fix_interference" in name for name in known["docnames"])
     assert "zigzag" in known["terms"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (r"An equation $\nosuch x$.", r"index.md:3: WARNING: unknown \nosuch in the equation \nosuch x"),
+        ("A [link](index.md#nowhere).", "'nowhere'"),
+        ("A `word` and $x_t$.", ""),
+    ],
+)
+def test_the_build_fails_and_says_where(text: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "sources").mkdir()
+    (tmp_path / "sources" / "index.md").write_text(f"# Home\n\n{text}\n", encoding="utf-8")
+    call = ["-m", "sphinx", "-b", "html", "-c", str(ROOT / "docs"), "--fail-on-warning", "--quiet"]
+    call += [str(tmp_path / "sources"), str(tmp_path / "site")]
+    done = subprocess.run([sys.executable, *call], capture_output=True, text=True, check=False)
+    assert (done.returncode != 0) is bool(words), done.stderr
+    assert words in done.stderr
 
 
 def small(root: Path, readme: str = "# Home\n", cells: list[dict[str, object]] | None = None) -> Path:
