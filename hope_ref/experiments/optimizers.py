@@ -52,7 +52,7 @@ RATES: dict[str, float] = {
     "AdamW": 1e-2,
     "Muon": 1e-1,
     "M3, fast momentum only": 3e-2,
-    "SGD with momentum": 3e-1,
+    "SGD with momentum": 1.0,
 }
 
 

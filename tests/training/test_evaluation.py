@@ -99,14 +99,14 @@ def test_the_same_seed_writes_the_same_text(asked: Trained) -> None:
 
 
 def test_reading_first_changes_what_it_writes(toys: SimpleNamespace, toy_text: Path, tmp_path: Path) -> None:
-    run = toys.run(toy_text, steps=1)
+    run = toys.run(toy_text)
     train(run.changed(cms_rate=0.1, levels_chunk_sizes=(4, 8)), tmp_path)
     asked = trained(tmp_path, "cpu")
     before = {name: p.detach().clone() for name, p in asked.model.named_parameters()}
     plain = generate(asked, b"hope", 20, temperature=0)
     read = generate(asked, b"hope", 20, temperature=0, read_first=b"zzzzzzzzzzzzzzzz" * 4)
     assert read != plain
-    assert read.count(b"z") > plain.count(b"z")
+    assert read.count(b"z") > 10 + plain.count(b"z")
     assert all(
         torch.equal(before[name], p) for name, p in asked.model.named_parameters()
     )  # only the state learned
