@@ -61,6 +61,22 @@ def test_nbformat_is_valid_and_metadata_small(path: Path) -> None:
     assert set(book.metadata) <= {"kernelspec", "language_info"}
 
 
+def without_number(text: str) -> list[str]:
+    """Displayed equations whose paragraph names no source: [S 18], [P 57], [P20 28], [Titans], [D]."""
+    paragraphs = re.split(r"\n\s*\n", text)
+    return [p for p in paragraphs if "$$" in p and not re.search(r"\[(?:S|P|P20) \w|\[(?:D|Titans)\b", p)]
+
+
+@each
+def test_each_displayed_equation_carries_its_number(path: Path) -> None:
+    assert without_number(prose(path)) == []
+
+
+def test_an_equation_without_its_number_is_seen() -> None:
+    assert without_number("> $$a = b$$\n> [S 3], as printed\n\nwords") == []
+    assert without_number("words [S 3]\n\n> $$a = b$$\n> where $a$ is") == ["> $$a = b$$\n> where $a$ is"]
+
+
 @each_of_the_course
 def test_each_notebook_has_its_solutions(path: Path) -> None:
     solved = ROOT / "notebooks" / "solutions" / path.name
