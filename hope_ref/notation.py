@@ -57,6 +57,11 @@ SYMBOLS: tuple[Symbol, ...] = (
         ("queries", "Q", "(T, d_k)", "all queries of a sequence, one per row", "D"),
         ("chunk_size", "C", "integer", "tokens per chunk", "P 90"),
         ("boundary", "b(t)", "integer", "C ⌊t/C⌋: the tokens that the state at the chunk's start has seen", "D"),
+        ("outputs", "Y", "(T, d_v)", "all outputs of a sequence, one per row", "S 24"),
+        ("other", "i, j", "integer", "positions in a sum", "D"),
+        ("frobenius", r"\|W\|_F", "scalar", "Frobenius norm: the root of the sum of all squared entries", "D"),
+        ("unknown", "A", "shape of W", "a weight that is solved for", "D"),
+        ("change", r"\Delta", "function", "any rule by which a state changes, of state and context", "P 2"),
     ),
     *_symbols(
         "memories",

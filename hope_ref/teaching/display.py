@@ -9,7 +9,6 @@ from hope_ref import notation
 from hope_ref.teaching.checks import check_true
 
 if TYPE_CHECKING:
-    from hope_ref.config import HopeConfig
     from hope_ref.teaching.figures import Drawing
 
 # Characters of LaTeX: of both sides side by side, of both where there are many rows, in the longest; of one side.
@@ -61,14 +60,6 @@ def prove(name: str) -> None:
         }
     )
     check_true(f"{identity.name} [{identity.source}]", residual.is_zero_matrix)
-
-
-def show_diagram(config: HopeConfig | None = None, blocks: int = 2) -> None:
-    """Show the diagram of HOPE with these options, as SVG; what it shows in words is what nbval and a screen reader get."""
-    from hope_ref.teaching.diagram import diagram
-
-    drawn = diagram(config, blocks)
-    _publish({"image/svg+xml": drawn.svg, "text/plain": f"<diagram of HOPE: {drawn.alt}>"})
 
 
 def show(drawing: Drawing) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import nbformat
 import pytest
 
+from hope_ref.notation import SYMBOLS
 from hope_ref.teaching.exercise import exercises
 from hope_ref.teaching.interactive import explorers
 
@@ -75,6 +76,36 @@ def test_each_displayed_equation_carries_its_number(path: Path) -> None:
 def test_an_equation_without_its_number_is_seen() -> None:
     assert without_number("> $$a = b$$\n> [S 3], as printed\n\nwords") == []
     assert without_number("words [S 3]\n\n> $$a = b$$\n> where $a$ is") == ["> $$a = b$$\n> where $a$ is"]
+
+
+# LaTeX that stands for no quantity: layout, operators, relations, functions with a name of their own.
+NO_SYMBOLS = set(
+    """frac tfrac sqrt sum prod left right begin end top cdot cdots ldots dots quad qquad big Big le ge lt gt in pmod
+    lfloor rfloor lceil rceil langle rangle odot otimes approx equiv pm infty partial nabla mathcal mathbf tilde hat bar
+    underbrace small min max arg log exp leftarrow Leftarrow iff mid colon ne leq geq vdots ddots mapsto Rightarrow to
+    square tanh sin substack bigl bigr Bigl Bigr star circ""".split()
+)
+
+
+def quantities(latex: str) -> set[str]:
+    """The letters and Greek commands of a formula, without words and layout."""
+    latex = re.sub(r"\\(text|mathrm|operatorname)\*?\{[^{}]*\}", " ", latex)
+    latex = re.sub(r"\\(begin|end)\{[^}]*\}", " ", latex)
+    found = re.findall(r"\\[A-Za-z]+|[A-Za-z]", latex)
+    return {name for name in found if name.removeprefix("\\") not in NO_SYMBOLS}
+
+
+KNOWN = set().union(*(quantities(entry.latex) for entry in SYMBOLS))
+
+
+@each_of_the_course
+def test_every_symbol_of_a_displayed_equation_is_in_the_notation(path: Path) -> None:
+    equations = re.findall(r"\$\$(.*?)\$\$", prose(path), re.DOTALL)
+    assert set().union(*map(quantities, equations), set()) - KNOWN == set()
+
+
+def test_a_symbol_that_is_nowhere_is_seen() -> None:
+    assert quantities(r"\Xi_t = \frac{k}{2} \text{ words}") - KNOWN == {r"\Xi"}
 
 
 @each_of_the_course

@@ -136,12 +136,3 @@ def test_the_picture_in_figures_is_that_of_the_default(tmp_path: Path) -> None:
 def test_blocks_must_be_a_number_of_blocks(blocks: object) -> None:
     with pytest.raises(ValueError, match=r"blocks must be an integer >= 1, got"):
         diagram(blocks=blocks)  # type: ignore[arg-type]
-
-
-def test_a_notebook_shows_it_with_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    from hope_ref.teaching import display
-
-    shown: list[dict[str, str]] = []
-    monkeypatch.setattr(display, "_publish", lambda bundle, metadata=None: shown.append(bundle))
-    display.show_diagram()
-    assert shown == [{"image/svg+xml": diagram().svg, "text/plain": f"<diagram of HOPE: {diagram().alt}>"}]
