@@ -17,7 +17,7 @@ from hope_ref.validation import Array
 
 BOUND = 1e-10  # relative, float64
 GRADIENT_BOUND = 1e-7  # relative, of a derivative, against central differences
-STEPS = (1e-5, 1e-6, 1e-7)  # of these
+STEPS = (1e-5, 1e-6, 1e-7, 1e-8, 1e-9)  # of these, longest first
 Arrays = dict[str, Array]
 
 
