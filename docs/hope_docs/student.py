@@ -5,7 +5,8 @@ What is left out, and why
 - the folder of solutions, and the sentence that leads to it;
 - every stored output: what a cell shows, the student's own run is to show (``keep_hints=False`` leaves out the folded
   hints, too; without it they stay, for they point at the idea and not at the answer);
-- links into the repository, which lead nowhere from a student's folder: their words stay.
+- links into the repository, which lead nowhere from a student's folder: their words stay. A picture comes along, as an
+  attachment of its cell.
 
 What is added: after each exercise a locked cell that nbgrader grades. In the course `attempt` is patient with an empty
 stub; the graded cell calls the exercise's checker itself, which raises until the answer is right. Both cells are made
@@ -21,6 +22,8 @@ handed out as they are, or through ``nbgrader generate_assignment`` and ``nbgrad
 from __future__ import annotations
 
 import ast
+import base64
+import mimetypes
 import re
 import shutil
 from pathlib import Path
@@ -32,6 +35,7 @@ from hope_docs import notebooks
 
 ROOT = Path(__file__).resolve().parents[2]
 TO_SOLUTIONS = re.compile(r"[ \n]*Solutions are in\s+\[[^]]*\]\([^)]*\)\.?")
+PICTURE = re.compile(r"(!\[[^]]*\]\()(?![a-z]+:|#)([^)\s]+)\)")
 RELATIVE_LINK = re.compile(r"(?<!!)\[([^]]+)\]\((?![a-z]+:|#)[^)\s]+\)")
 CONFIG = '''"""For `nbgrader generate_assignment NAME` in this folder."""
 
@@ -82,6 +86,7 @@ def student(path: Path, keep_hints: bool = True) -> Any:
     for cell in book.cells:
         if cell.cell_type == "markdown":
             cell.source = RELATIVE_LINK.sub(r"\1", TO_SOLUTIONS.sub("", cell.source))
+            _attach(cell, path)
             if not keep_hints:
                 cell.source = notebooks.FOLDED.sub("", cell.source).strip()
             cells.append(cell)
@@ -104,6 +109,21 @@ def student(path: Path, keep_hints: bool = True) -> Any:
         raise Unfit(f"{path.name}: it still leads to the solutions")
     nbformat.validate(book)
     return book
+
+
+def _attach(cell: Any, path: Path) -> None:
+    """Put the pictures that a cell shows from files into the cell. Raises: Unfit if one is not there."""
+
+    def attached(found: re.Match[str]) -> str:
+        file = path.parent / found[2]
+        if not file.is_file():
+            raise Unfit(f"{path.name}: no picture at {found[2]}")
+        kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+        data = base64.b64encode(file.read_bytes()).decode()
+        cell.attachments = {**cell.get("attachments", {}), file.name: {kind: data}}
+        return f"{found[1]}attachment:{file.name})"
+
+    cell.source = PICTURE.sub(attached, cell.source)
 
 
 def _graded(name: str, answer: str) -> Any:

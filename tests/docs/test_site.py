@@ -68,7 +68,8 @@ def test_a_notebook_has_its_code_outputs_and_equations(
     assert len([kind for kind in shown if kind != "output"]) == len(code)
     outputs = [output for cell in code for output in cell.outputs]
     data = [output.get("data", {}) for output in outputs]
-    assert text.count("<img") == sum("image/png" in d for d in data)
+    prose = "\n".join(cell.source for cell in book.cells if cell.cell_type == "markdown")
+    assert text.count("<img") == sum("image/png" in d for d in data) + len(re.findall(r"!\[", prose))
     assert page.equations >= sum("text/latex" in d for d in data)
     for output in outputs:
         alt = output.metadata.get("image/png", {}).get("alt") if "metadata" in output else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -77,6 +78,17 @@ def nbgrader_problems(book: Any) -> list[str]:
         if told["grade"] and not told["solution"] and not told["locked"]:
             found.append(f"{name}: a test that is not locked")
     return found
+
+
+def test_a_picture_from_a_file_comes_along_and_a_lost_one_is_an_error(tmp_path: Path) -> None:
+    book = maker.student(ROOT / "notebooks" / "00_run_it_and_read_the_map.ipynb")
+    (cell,) = [cell for cell in book.cells if "attachment:hope.svg" in cell.source]
+    picture = base64.b64decode(cell.attachments["hope.svg"]["image/svg+xml"])
+    assert picture == (ROOT / "figures" / "hope.svg").read_bytes()
+    lost = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("![alt](../figures/none.svg)")])
+    nbformat.write(lost, tmp_path / "00_lost.ipynb")
+    with pytest.raises(maker.Unfit, match="no picture at"):
+        maker.student(tmp_path / "00_lost.ipynb")
 
 
 @each
