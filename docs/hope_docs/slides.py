@@ -78,11 +78,12 @@ def _renderer() -> MarkdownIt:
 MARKDOWN = _renderer()
 # What a slide cannot lead to: links become their words.
 LINK = re.compile(r"\[([^]]+)\]\([^)]*\)")
+PICTURE = re.compile(r"!\[([^]]+)\]\(([^)\s]+)\)")
 
 
 def to_html(text: str) -> str:
     """Markdown with equations as HTML with MathML."""
-    return str(MARKDOWN.render(LINK.sub(r"\1", text)))
+    return str(MARKDOWN.render(LINK.sub(r"\1", PICTURE.sub(r"(Picture: \1.)", text))))
 
 
 def blocks(source: str) -> list[str]:
@@ -111,7 +112,7 @@ def deck(path: Path, pictures: Path) -> Deck:
                     new = (
                         [Slide(section, to_html(text), "text")]
                         if "slide" in tags
-                        else list(_from_text(section, text))
+                        else list(_from_text(section, text, path, pictures))
                     )
                     if not new and not column:
                         first = next((b for b in blocks(text) if not b.startswith((">", "|", "<"))), "")
@@ -155,7 +156,7 @@ def _sections(source: str) -> Iterator[tuple[str | None, str]]:
     yield from ((heading.strip(), text) for heading, text in zip(parts[1::2], parts[2::2], strict=True))
 
 
-def _from_text(section: str, text: str) -> Iterator[Slide]:
+def _from_text(section: str, text: str, path: Path, pictures: Path) -> Iterator[Slide]:
     parts = blocks(text)
     for index, block in enumerate(parts):
         before = parts[index - 1] if index else ""
@@ -164,6 +165,12 @@ def _from_text(section: str, text: str) -> Iterator[Slide]:
             quoted = re.sub(r"^> ?", "", block, flags=re.MULTILINE)
             body = re.sub(r"\s*(\$\$.*?\$\$)\s*", r"\n\n\1\n\n", quoted, flags=re.DOTALL)
             yield Slide(section, to_html(lead) + to_html(body), "equation")
+        elif picture := PICTURE.fullmatch(block):
+            file = path.parent / picture[2]
+            pictures.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, pictures / file.name)
+            after = parts[index + 1] if index + 1 < len(parts) and parts[index + 1].startswith("*") else ""
+            yield _figure(section, f"{pictures.name}/{file.name}", picture[1], after)
         elif block.startswith("> **Errata"):
             yield Slide(section, to_html(re.sub(r"^> ?", "", block, flags=re.MULTILINE)), "errata")
         elif block.startswith("**The surprise"):
@@ -175,6 +182,12 @@ def _from_text(section: str, text: str) -> Iterator[Slide]:
 def _last_sentence(paragraph: str) -> str:
     """Enough of what comes before an equation to say what it is."""
     return re.split(r"(?<=[.:?!])\s+(?=[A-Z])", " ".join(paragraph.split()))[-1]
+
+
+def _figure(section: str, address: str, alt: str, caption: str) -> Slide:
+    picture = f'<img src="{address}" alt="{html.escape(alt)}">'
+    words = to_html(caption.strip().strip("*"))
+    return Slide(section, f"<figure>{picture}<figcaption>{words}</figcaption></figure>", "figure")
 
 
 def _from_code(section: str, cell: Any, pictures: Path, name: str, whole: bool) -> Iterator[Slide]:
@@ -198,12 +211,7 @@ def _from_code(section: str, cell: Any, pictures: Path, name: str, whole: bool) 
             file = pictures / f"{name}-{index}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(base64.b64decode(data["image/png"]))
-            picture = f'<img src="{pictures.name}/{file.name}" alt="{html.escape(alt)}">'
-            yield Slide(
-                section,
-                f"<figure>{picture}<figcaption>{to_html(after.strip().strip('*'))}</figcaption></figure>",
-                "figure",
-            )
+            yield _figure(section, f"{pictures.name}/{file.name}", alt, after)
     if claims:
         yield Slide(section, f"<p>SymPy proves:</p><ul>{''.join(claims)}</ul>", "proved")
 

@@ -49,7 +49,10 @@ def test_a_slide_has_one_heading_and_one_thing_to_look_at(path: Path, tmp_path: 
         if cell.cell_type == "code"
         for output in cell.outputs
     )
+    prose = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown"]
+    figures += len(re.findall(r"^!\[", "\n".join(prose), re.MULTILINE))  # from files
     assert sum(slide.kind == "figure" for slide in made) == figures
+    assert not re.search(r">!|\(Picture", "".join(slide.body for slide in made)), "shown, not described"
     if path.stem[0].isdigit():  # an appendix may do without
         assert {slide.kind for slide in made} >= {"equation", "figure", "proved", "errata", "exercise"}
     assert "<details" not in "".join(slide.body for slide in made), "no hints on the wall"
