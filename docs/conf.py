@@ -53,9 +53,8 @@ pygments_style, pygments_dark_style = "tango", "monokai"
 def _equation(writer: Any, node: nodes.Element, display: bool) -> None:
     try:
         element = mathml.mathml(node.astext(), display)
-    except (
-        mathml.UnknownLatex
-    ) as error:  # a warning fails the build; an exception would be lost where Sphinx writes in parallel
+    except mathml.UnknownLatex as error:
+        # A warning fails the build; an exception would be lost where Sphinx writes in parallel.
         logger.warning("%s", error, location=node)
         element = ""
     writer.body.append(f'<div class="equation">{element}</div>' if display else element)

@@ -12,6 +12,7 @@ from typing import Any
 import nbformat
 
 FOLDED = re.compile(r"<details>\s*<summary>(.*?)</summary>\s*(.*?)\s*</details>", re.DOTALL)
+PICTURE = re.compile(r"!\[([^]]+)\]\((?![a-z]+:|#)([^)\s]+)\)")  # from a file: its words, its place
 
 
 class UnknownOutput(ValueError):

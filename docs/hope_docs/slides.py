@@ -78,12 +78,11 @@ def _renderer() -> MarkdownIt:
 MARKDOWN = _renderer()
 # What a slide cannot lead to: links become their words.
 LINK = re.compile(r"\[([^]]+)\]\([^)]*\)")
-PICTURE = re.compile(r"!\[([^]]+)\]\(([^)\s]+)\)")
 
 
 def to_html(text: str) -> str:
     """Markdown with equations as HTML with MathML."""
-    return str(MARKDOWN.render(LINK.sub(r"\1", PICTURE.sub(r"(Picture: \1.)", text))))
+    return str(MARKDOWN.render(LINK.sub(r"\1", notebooks.PICTURE.sub(r"(Picture: \1.)", text))))
 
 
 def blocks(source: str) -> list[str]:
@@ -165,7 +164,7 @@ def _from_text(section: str, text: str, path: Path, pictures: Path) -> Iterator[
             quoted = re.sub(r"^> ?", "", block, flags=re.MULTILINE)
             body = re.sub(r"\s*(\$\$.*?\$\$)\s*", r"\n\n\1\n\n", quoted, flags=re.DOTALL)
             yield Slide(section, to_html(lead) + to_html(body), "equation")
-        elif picture := PICTURE.fullmatch(block):
+        elif picture := notebooks.PICTURE.fullmatch(block):
             file = path.parent / picture[2]
             pictures.mkdir(parents=True, exist_ok=True)
             shutil.copy(file, pictures / file.name)

@@ -35,7 +35,6 @@ from hope_docs import notebooks
 
 ROOT = Path(__file__).resolve().parents[2]
 TO_SOLUTIONS = re.compile(r"[ \n]*Solutions are in\s+\[[^]]*\]\([^)]*\)\.?")
-PICTURE = re.compile(r"(!\[[^]]*\]\()(?![a-z]+:|#)([^)\s]+)\)")
 RELATIVE_LINK = re.compile(r"(?<!!)\[([^]]+)\]\((?![a-z]+:|#)[^)\s]+\)")
 CONFIG = '''"""For `nbgrader generate_assignment NAME` in this folder."""
 
@@ -121,9 +120,9 @@ def _attach(cell: Any, path: Path) -> None:
         kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
         data = base64.b64encode(file.read_bytes()).decode()
         cell.attachments = {**cell.get("attachments", {}), file.name: {kind: data}}
-        return f"{found[1]}attachment:{file.name})"
+        return f"![{found[1]}](attachment:{file.name})"
 
-    cell.source = PICTURE.sub(attached, cell.source)
+    cell.source = notebooks.PICTURE.sub(attached, cell.source)
 
 
 def _graded(name: str, answer: str) -> Any:

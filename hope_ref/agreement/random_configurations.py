@@ -58,7 +58,8 @@ def random_config(rng: np.random.Generator, *, bounded: bool = False) -> HopeCon
 
     That is unit values, a bound on the surprise, and a step other than the explicit one, for the self-modifying Titans;
     and for the continuum memory, whose plain steps add up over a chunk, a rate below 0.1/(C d): its inputs have
-    ‖n‖² of about d, so that η Σ n nᵀ over C tokens that point the same way is C d η, and beyond 2 a layer overshoots further at every step.
+    ‖n‖² of about d, so that η Σ n nᵀ over C tokens that point the same way is C d η, and beyond 2 a layer
+    overshoots further at every step.
     """
     options: dict[str, Any] = {name: str(rng.choice(values)) for name, values in CHOICES.items()}
     for name in ("value_norm", "input_projection", "read_skip", "adaptive_query"):

@@ -169,12 +169,10 @@ def tables(records: Records) -> list[Table]:
 
 def _of_language(records: Records, language: str) -> Table:
     rows: list[tuple[str, ...]] = []
-    parity = {("parity", name) for name in LONGER_ON_PARITY}
+    trained = {(cell.task, cell.model) for cell in cells("full", (0,))}
     for name, (model, _) in MODELS.items():
         found = records.of(language, name)
-        if language in COUNTERS and name in CHUNKED:
-            continue  # no such cell
-        if language not in COUNTERS and name in LONGER and (language, name) not in parity:
+        if (language, name) not in trained:
             continue
         paper = PAPER.get(model, {}).get(language)
         rows.append(

@@ -55,10 +55,9 @@ def associations(weights: Weights, k: sp.Matrix, target: sp.Matrix, objective: s
 
 
 def statement(objective: str = "l2", erase: str = "deviation") -> Statement:
-    """`reference.self_modifying_titans` on two tokens of one chunk, d = 2, h = 1, one view, all other options default; ``erase`` is "full" or
-    "deviation".
+    """`reference.self_modifying_titans` on two tokens of one chunk, d = 2, h = 1, one view, all other options default.
 
-    The arguments are x and the parameters by name; the results are outputs and the final weights by name.
+    ``erase`` is "deviation" or "full". The arguments are x and the parameters by name; the results are outputs and the final weights by name.
     """
     x, start = matrix("x", TOKENS, D), {}
     arguments: dict[str, Any] = {}

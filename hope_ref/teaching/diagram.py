@@ -7,6 +7,7 @@ What it shows comes from the model's own data: memories and writers from `HopeCo
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import mean
 from typing import NamedTuple
 
 from hope_ref.anatomy import anatomy
@@ -117,7 +118,7 @@ def _draw(
     boxes = {name: Box(392, top + step * place, 296, 46) for place, name in enumerate(order)}
     bottom = top + step * len(order)
     views = {
-        view: Box(150, _mean(boxes[name].middle for name in order if VIEWS[name] == view) - 24, 150, 48)
+        view: Box(150, mean(boxes[name].middle for name in order if VIEWS[name] == view) - 24, 150, 48)
         for view in "kvq"
     }
     bus = Box(800, top - 6, 30, bottom - top - step * _below_the_bus(order))
@@ -153,11 +154,6 @@ def _draw(
     _levels(parts, config, levels, level_top)
     _ends(parts, last)
     return _legend(parts, last + 88)
-
-
-def _mean(values: object) -> float:
-    found = list(values)  # type: ignore[call-overload]
-    return sum(found) / len(found)
 
 
 def _many(count: int, word: str) -> str:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from hope_ref.reference.continuum_memory import random_levels
+from hope_ref.teaching import layout
 from hope_ref.teaching.gallery import by_hand_clocks as clocks
 from hope_ref.teaching.gallery import by_hand_writes as writes
 from hope_ref.teaching.interactive import explorers
@@ -77,11 +78,11 @@ def test_what_the_still_picture_says_of_writes() -> None:
 
 def test_labels_are_moved_apart_and_stay_inside() -> None:
     for places in ([1.0, 1.0, 0.5], [2.6, 2.6, 2.6], [0.0, 0.01, 2.0], [2.0, -0.7, 1.9]):
-        moved = writes.spread(places, 0.3, -0.5, 2.5)
+        moved = layout.spread(places, 0.3, -0.5, 2.5)
         assert np.diff(sorted(moved)).min() > 0.3 - 1e-9
         assert min(moved) >= -0.5
         assert max(moved) <= 2.5
-    assert writes.spread([0.0, 1.0, 2.0], 0.3, -0.5, 2.5) == [0.0, 1.0, 2.0]
+    assert layout.spread([0.0, 1.0, 2.0], 0.3, -0.5, 2.5) == [0.0, 1.0, 2.0]
 
 
 # --- stability -----------------------------------------------------------------------------------------------------

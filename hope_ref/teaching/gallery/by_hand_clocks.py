@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -17,8 +16,8 @@ from matplotlib.lines import Line2D
 from hope_ref.reference.chunks import frozen_gradients
 from hope_ref.reference.continuum_memory import ContinuumState, continuum_memory, random_levels
 from hope_ref.teaching.figures import BLUE, GREEN, VERMILION, figure
-from hope_ref.teaching.gallery.by_hand_writes import spread
 from hope_ref.teaching.gallery.linear_attention import unit_keys
+from hope_ref.teaching.layout import side_by_side, spread
 from hope_ref.validation import Array
 
 # --- chunk size ---------------------------------------------------------------------------------------------------
@@ -127,13 +126,7 @@ CHUNK_SIZE_SETTINGS = ((1, 1.0), (8, 1.0), (16, 1.0), (32, 1.0), (64, 1.0), (32,
 def chunk_size_by_hand(data: tuple[ChunkSize, ...] | None = None) -> Figure:
     """Six settings of `interactive("chunk_size")`."""
     data = data or tuple(chunk_size_data(size, eta) for size, eta in CHUNK_SIZE_SETTINGS)
-    picture, panels = plt.subplots(2, 3, figsize=(9.2, 5.4), sharex=True, sharey=True)
-    for axes, setting in zip(panels.flat, data, strict=True):
-        draw_chunk_size(axes, setting, small=True)
-    for axes in panels[1]:
-        axes.set_xlabel("token")
-    for axes in panels[:, 0]:
-        axes.set_ylabel("relative recall error")
+    picture = side_by_side(draw_chunk_size, data, "token", "relative recall error", 5.4)
     lines = [Line2D([], [], color=c, linestyle=line, linewidth=width) for c, line, width in CURVES.values()]
     picture.legend(lines, list(CURVES), loc="outside upper center", ncols=3, handlelength=3)
     return picture
@@ -251,11 +244,5 @@ FREQUENCY_SETTINGS = (
 def clocks_by_hand(data: tuple[Frequencies, ...] | None = None) -> Figure:
     """Six settings of `interactive("clocks")`."""
     data = data or tuple(frequencies_data(*setting) for setting in FREQUENCY_SETTINGS)
-    picture, panels = plt.subplots(2, 3, figsize=(9.2, 5.4), sharex=True, sharey=True)
-    for axes, setting in zip(panels.flat, data, strict=True):
-        draw_frequencies(axes, setting, small=True)
-    for axes in panels[1]:
-        axes.set_xlabel("tokens read")
-    for axes in panels[:, 0]:
-        axes.set_ylabel("distance from the start")
+    picture = side_by_side(draw_frequencies, data, "tokens read", "distance from the start", 5.4)
     return picture

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
@@ -19,6 +18,7 @@ from hope_ref.reference.chunks import frozen_gradients
 from hope_ref.reference.delta_gradient_descent import memory_step
 from hope_ref.reference.delta_rule import gated_delta_rule
 from hope_ref.teaching.figures import BLACK, BLUE, GREEN, VERMILION, figure
+from hope_ref.teaching.layout import side_by_side, spread
 from hope_ref.validation import Array
 
 MARGIN = 1e-9  # a factor this near to 1 or -1 lies on the edge
@@ -142,19 +142,6 @@ def draw_write(axes: Axes, data: Write, small: bool = False) -> None:
         axes.set(xlabel="writes of the same pair", ylabel="answer / value")
 
 
-def spread(places: list[float], room: float, low: float, high: float) -> list[float]:
-    """Move labels apart, in their order, so that they keep ``room`` between them and stay within low … high."""
-    order = sorted(range(len(places)), key=lambda i: places[i])
-    moved = list(places)
-    for count, i in enumerate(order):
-        least = low if count == 0 else moved[order[count - 1]] + room
-        moved[i] = max(moved[i], least)
-    for count, i in enumerate(reversed(order)):
-        most = high if count == 0 else moved[order[len(order) - count]] - room
-        moved[i] = min(moved[i], most)
-    return moved
-
-
 WRITE_SETTINGS = ((0.25, 1.0), (1.0, 1.0), (1.5, 1.0), (0.25, 0.8), (1.0, 0.8), (1.5, 0.8))
 
 
@@ -171,13 +158,7 @@ WRITE_SETTINGS = ((0.25, 1.0), (1.0, 1.0), (1.5, 1.0), (0.25, 0.8), (1.0, 0.8), 
 def write_by_hand(data: tuple[Write, ...] | None = None) -> Figure:
     """Six settings of `interactive("write")`."""
     data = data or tuple(write_data(eta, alpha) for eta, alpha in WRITE_SETTINGS)
-    picture, panels = plt.subplots(2, 3, figsize=(9.2, 5.4), sharex=True, sharey=True)
-    for axes, setting in zip(panels.flat, data, strict=True):
-        draw_write(axes, setting, small=True)
-    for axes in panels[1]:
-        axes.set_xlabel("writes of the same pair")
-    for axes in panels[:, 0]:
-        axes.set_ylabel("answer / value")
+    picture = side_by_side(draw_write, data, "writes of the same pair", "answer / value", 5.4)
     lines = [Line2D([], [], **looks) for looks in LOOKS.values()]
     picture.legend(lines, list(LOOKS), loc="outside upper center", ncols=3, handlelength=3)
     return picture
@@ -311,12 +292,6 @@ REGION_SETTINGS = tuple(
 def stability_by_hand(data: tuple[Region, ...] | None = None) -> Figure:
     """Six settings of `interactive("stability")`."""
     data = data or tuple(region_data(*setting) for setting in REGION_SETTINGS)
-    picture, panels = plt.subplots(2, 3, figsize=(9.2, 5.8), sharex=True, sharey=True)
-    for axes, setting in zip(panels.flat, data, strict=True):
-        draw_region(axes, setting, small=True)
-    for axes in panels[1]:
-        axes.set_xlabel("learning rate η")
-    for axes in panels[:, 0]:
-        axes.set_ylabel("squared norm λ²")
+    picture = side_by_side(draw_region, data, "learning rate η", "squared norm λ²", 5.8)
     region_key(picture)
     return picture

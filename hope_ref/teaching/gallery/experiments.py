@@ -16,6 +16,7 @@ from hope_ref.experiments.ablations import DEFAULT
 from hope_ref.experiments.formal_languages import MODELS as FORMAL_MODELS
 from hope_ref.experiments.words import FIGURES
 from hope_ref.teaching.figures import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, Drawing, figure
+from hope_ref.teaching.layout import spread
 
 FOLDER = Path(__file__).parents[3] / "results" / "experiments"
 STYLES = (
@@ -67,14 +68,9 @@ def labelled_lines(
         axes.plot(x, y, line, marker=marker, color=color, markersize=4.5, linewidth=1.7)
         ends.append((float(y[-1]), name, color))
     low, high = axes.get_ylim()
-    height, apart = float(-np.inf), gap * (high - low)
-    heights = []
-    for end, _, _ in sorted(ends):
-        heights.append(height := max(end, height + apart))
-    for place in range(len(heights) - 1, -1, -1):  # what stands above the axes moves down, and pushes
-        top = heights[place + 1] - apart if place + 1 < len(heights) else high
-        heights[place] = min(heights[place], top)
-    for (_, name, color), height in zip(sorted(ends), heights, strict=True):
+    ends.sort()
+    heights = spread([end for end, _, _ in ends], gap * (high - low), -np.inf, high)
+    for (_, name, color), height in zip(ends, heights, strict=True):
         axes.annotate(
             name,
             (1.02, (height - low) / (high - low)),
