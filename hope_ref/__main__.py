@@ -82,19 +82,17 @@ def draw(arguments: argparse.Namespace) -> int:
     from hope_ref.teaching import figures
     from hope_ref.teaching.diagram import diagram
 
-    known = figures.gallery()
-    names = arguments.names or [*known, DIAGRAM]
-    unknown = sorted(set(names) - {*known, DIAGRAM})
+    gallery = figures.gallery()
+    known = [*gallery, DIAGRAM]
+    unknown = sorted(set(arguments.names) - set(known))
     if unknown:
-        print(
-            f"names must be among {', '.join([*known, DIAGRAM])}, got {', '.join(unknown)}", file=sys.stderr
-        )
+        print(f"names must be among {', '.join(known)}, got {', '.join(unknown)}", file=sys.stderr)
         return 2
-    for name in names:
+    for name in arguments.names or known:
         if name == DIAGRAM:
             print(diagram().save(arguments.figures / f"{DIAGRAM}.svg"))
         else:
-            print(figures.save(known[name](), arguments.figures))
+            print(figures.save(gallery[name](), arguments.figures))
     return 0
 
 

@@ -10,9 +10,8 @@ from typing import Any
 import nbformat
 
 IGNORED = {"nbval-skip", "nbval-ignore-output", "raises-exception", "nbval-raises-exception"}
-INSTALLS = (
-    "install"  # tags the cell of `hope_ref.teaching.badges`, which speaks only where hope_ref is missing
-)
+# Tags the cell of `hope_ref.teaching.badges`, which speaks only where hope_ref is missing.
+INSTALLS = "install"
 MEASURING = ("12", "A3")  # notebooks that train and time: a few of their outputs are the machine's own
 MOST_UNCOMPARED = 3  # cells of theirs whose output nbval runs but does not compare
 MOST_WORDS, MOST_LINES, MOST_LINES_IN_A_CELL = 2500, 300, 30
