@@ -90,9 +90,9 @@ def test_docs_are_written_whole_and_only_when_stale(
 
 def test_as_a_program() -> None:
     call = [sys.executable, "-m", "hope_ref"]
-    shown = subprocess.run([*call, "--help"], capture_output=True, text=True, check=True, timeout=60).stdout
+    shown = subprocess.run([*call, "--help"], capture_output=True, text=True, check=True, timeout=600).stdout
     for name in ("run", "verify", "figures", "docs"):
         assert name in shown
-    bare = subprocess.run(call, capture_output=True, text=True, check=False, timeout=60)
+    bare = subprocess.run(call, capture_output=True, text=True, check=False, timeout=600)
     assert bare.returncode == 2
     assert "COMMAND" in bare.stderr

@@ -71,7 +71,7 @@ def call(*arguments: object, before: Callable[[], None] | None = None) -> subpro
         [sys.executable, "-c", DRIVER, *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         cwd=ROOT,
         env=environment(),
         preexec_fn=before,

@@ -90,7 +90,7 @@ def test_ctrl_c_in_a_process_of_its_own(
     assert process.stdout is not None
     process.stdout.readline()  # the first step is done
     process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=600)
     assert process.returncode == 130
     assert "SIGINT after" in error
     assert "Traceback" not in error

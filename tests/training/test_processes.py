@@ -21,6 +21,11 @@ KINDS: dict[str, dict[str, Any]] = {
     "unused": {"steps": 7, "writing": ("k", "v")},  # an ablation: some parameters get no gradient
     "fsdp": {"parallelism": "fsdp", "continuum": "scheduled", "precision": "float64"},
 }
+# By address, not `--standalone`: that one looks for this machine's name, and waits for ever where no one knows it.
+LAUNCH = (
+    *("torch.distributed.run", "--nproc-per-node", "2", "--local-addr", "127.0.0.1"),
+    *("--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"),
+)
 # Stops after 5 steps, goes on, and asks for what is refused: all in one launch, because a launch takes seconds.
 WORKER = """
 import json, sys
@@ -57,14 +62,13 @@ def together(
         (folder / f"{kind}.json").write_text(run.to_json())
         alone[kind] = train(run, folder / f"{kind}-alone")
     (folder / "worker.py").write_text(WORKER)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     found = subprocess.run(
-        [*launch, str(folder / "worker.py"), str(folder)],
+        [sys.executable, "-m", *LAUNCH, str(folder / "worker.py"), str(folder)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         cwd=toys.root,
-        env=toys.environment(),
+        env=toys.environment() | {"GLOO_SOCKET_IFNAME": "lo"},
     )
     assert found.returncode == 0, found.stderr[-4000:]
     return folder, alone
