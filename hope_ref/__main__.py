@@ -131,6 +131,10 @@ LOADED_WHEN_CALLED = {
         "answer a question by training: run it, resume it, report it",
     ),
     "bench": ("hope_ref.benchmark", "measure the chunk-parallel form against what it could cost"),
+    "kernels": (
+        "hope_ref.parallel.kernels.compiled",
+        "compile the Triton kernels for GPUs that need not be here: registers, spills",
+    ),
     "soak": ("hope_ref.soak", "stream many tokens through a model: does its state stay bounded?"),
     "badges": ("hope_ref.teaching.badges", "let the notebooks open on Binder and Colab, or not any more"),
 }  # most of them load torch; the others start at once

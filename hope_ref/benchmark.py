@@ -6,6 +6,7 @@ Compared are, in turns within one run, so that a busy machine disturbs all alike
 * the chunk-parallel form, forward, and forward with backward, float32;
 * the **ceiling**: one large matrix product (T, d) @ (d, d), repeated until it has done the FLOPs that the exact chunk
   form cannot do without (`hope_ref.symbolic.flops.chunk_flops`); three times as many for forward with backward;
+* on CUDA, the chunk recurrence by every backend (`hope_ref.benchmark_kernels`);
 * a causal softmax-attention layer of the same width (projections q, k, v, o), the yardstick of the field.
 
 Durations are reported, never asserted. The results go to results/benchmark_<device>_<width>.json.
@@ -27,7 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hope_ref import __version__, benchmark_peers
+from hope_ref import __version__, benchmark_kernels, benchmark_peers
 from hope_ref.benchmark_peers import spread
 from hope_ref.benchmark_runs import Attention, Hope, hold_pages, memory
 from hope_ref.files import write_json
@@ -61,6 +62,9 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
     )
     sub.add_argument(
         "--peers", metavar="PYTHON", help="also nested-learning and titans-pytorch, with this Python"
+    )
+    sub.add_argument(
+        "--kernels", action="store_true", help="also the gated delta rule by every backend (on CUDA: always)"
     )
     sub.add_argument(
         "--results", type=Path, default=Path("results"), metavar="FOLDER", help="where the JSON goes"
@@ -145,6 +149,10 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         rounds = max(1, arguments.repeats // 2)
         record["peers"] = benchmark_peers.measure(
             arguments.peers, width, tokens, chunk_size, arguments.threads, rounds
+        )
+    if arguments.device == "cuda" or arguments.kernels:
+        record["kernels"] = benchmark_kernels.measure(
+            arguments.device, arguments.repeats, arguments.quick, in_turns
         )
     if arguments.compile:
         record["compiled"] = compiled(width, arguments)
@@ -312,6 +320,8 @@ def table(record: dict[str, Any]) -> str:
     lines += [f"  {name:<42}{found[f'{name}_bytes'] / 2**20:>10.1f} MiB" for name in ("plain", "recompute")]
     if "peers" in record:
         lines += benchmark_peers.lines(record["peers"])
+    if "kernels" in record:
+        lines += benchmark_kernels.lines(record["kernels"])
     if "compiled" in record:
         eager, fast = record["compiled"]["eager_us"], record["compiled"]["compiled_us"]
         lines += ["", f"one token at C = 1: {eager:.0f} µs, compiled {fast:.0f} µs"]

@@ -328,5 +328,7 @@ def test_command_wants_names_and_values(given: str, capsys: pytest.CaptureFixtur
 
 def test_importing_it_loads_no_sympy() -> None:
     code = "import hope_ref.anatomy, sys; print('sympy' in sys.modules, 'torch' in sys.modules)"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=600)
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=600
+    )
     assert out.stdout.split() == ["False", "False"]

@@ -121,6 +121,7 @@ ABOVE = (
     "training",
     "experiments",
     "benchmark.py",
+    "benchmark_kernels.py",
     "benchmark_peers.py",
     "benchmark_runs.py",
 )  # these hold the floors side by side

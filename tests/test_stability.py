@@ -144,7 +144,9 @@ def test_the_laboratory_loads_numpy_alone() -> None:
     code = (
         "import sys, hope_ref.stability, hope_ref.skip_free; print(*{n.split('.')[0] for n in sys.modules})"
     )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=600)
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=600
+    )
     assert not {"torch", "sympy", "matplotlib"} & set(out.stdout.split())
 
 

@@ -35,7 +35,7 @@ CHUNK_SIZE = 4  # where it changes speed and not the result
 Arrays = dict[str, Array]
 
 
-def _tensors(**arrays: Array) -> dict[str, Tensor]:
+def _tensors(**arrays: Array) -> dict[str, Any]:
     return {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
 
 

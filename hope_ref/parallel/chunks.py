@@ -195,16 +195,25 @@ def product(left: Tensor, right: Tensor) -> Tensor:
 
 
 def recurrence(
-    q: Tensor, phi: Tensor, u: Tensor, eta: Tensor, alpha: Tensor, state: Tensor, chunk_size: int, erase: str
-) -> tuple[Tensor, Tensor]:
+    q: Tensor, phi: Tensor, u: Tensor, eta: Tensor, alpha: Tensor, state: Tensor, chunk_size: int, erase: str,
+    backend: str = "torch",
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Run the recurrence over T tokens in chunks; the last one may be shorter. T = 0 changes nothing.
 
-    Args: q, phi (..., T, d_in); u (..., T, d_out); eta, alpha (..., T); state (..., d_out, d_in); chunk_size >= 1.
+    Args: q, phi (..., T, d_in); u (..., T, d_out); eta, alpha (..., T); state (..., d_out, d_in); chunk_size >= 1;
+        backend "torch", "triton" or "auto", see `hope_ref.parallel.kernels`.
     Returns: outputs S_t q_t, (..., T, d_out), and the final state, (..., d_out, d_in).
-    Raises: ValueError if chunk_size is no integer >= 1 or erase no known word.
+    Raises: ValueError if chunk_size is no integer >= 1 or erase no known word; RuntimeError if the kernels cannot run.
     """
     chunk_size = positive_integer("chunk_size", chunk_size)
     one_of("erase", erase, ERASE)
+    if backend != "torch":
+        from hope_ref.parallel import kernels
+
+        if kernels.chosen(backend, phi, kernels.too_wide(phi.shape[-1], phi.dtype)) == "triton":
+            from hope_ref.parallel.kernels.launch import recurrence as in_one_launch
+
+            return in_one_launch(q, phi, u, eta, alpha, state, chunk_size, erase)
     outputs = [u[..., :0, :]]  # so that T = 0 gives an empty tensor of the right shape and dtype
     for start in range(0, phi.shape[-2], chunk_size):
         tokens = slice(start, start + chunk_size)

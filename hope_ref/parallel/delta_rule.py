@@ -9,7 +9,14 @@ from hope_ref.parallel import chunks, doors
 
 
 def delta_rule(
-    q: Tensor, k: Tensor, v: Tensor, eta: Tensor | float, memory: Tensor | None = None, chunk_size: int = 64
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    eta: Tensor | float,
+    memory: Tensor | None = None,
+    chunk_size: int = 64,
+    *,
+    backend: str = "torch",
 ) -> tuple[Tensor, Tensor]:
     """M_t = M_{t-1} - η_t (M_{t-1} k_t - v_t) k_tᵀ, y_t = M_t q_t; equals `reference.delta_rule`.
 
@@ -19,6 +26,7 @@ def delta_rule(
         eta: inner learning rate >= 0, a number or (..., T); stable iff η ‖k‖² < 2.
         memory: M_0, (..., d_v, d_k); None starts empty.
         chunk_size: tokens computed at once; changes speed and memory, not the result.
+        backend: "torch", "triton" or "auto", see `hope_ref.parallel.kernels`.
     Returns:
         outputs y, (..., T, d_v), and the final memory, (..., d_v, d_k).
     Raises:
@@ -26,7 +34,9 @@ def delta_rule(
     """
     memory = doors.sequence(q, k, v, memory)
     eta = doors.per_token("eta", eta, k, low=0, high=torch.inf)
-    return chunks.recurrence(q, k, v, eta, torch.ones_like(eta), memory, chunk_size, erase="before_decay")
+    return chunks.recurrence(
+        q, k, v, eta, torch.ones_like(eta), memory, chunk_size, erase="before_decay", backend=backend
+    )
 
 
 def gated_delta_rule(
@@ -37,6 +47,8 @@ def gated_delta_rule(
     alpha: Tensor | float,
     memory: Tensor | None = None,
     chunk_size: int = 64,
+    *,
+    backend: str = "torch",
 ) -> tuple[Tensor, Tensor]:
     """M_t = α_t M_{t-1} (I - η_t k_t k_tᵀ) + η_t v_t k_tᵀ, y_t = M_t q_t; equals `reference.gated_delta_rule`.
 
@@ -45,4 +57,4 @@ def gated_delta_rule(
     memory = doors.sequence(q, k, v, memory)
     eta = doors.per_token("eta", eta, k, low=0, high=torch.inf)
     alpha = doors.per_token("alpha", alpha, k, low=0, high=1)
-    return chunks.recurrence(q, k, v, eta, alpha, memory, chunk_size, erase="after_decay")
+    return chunks.recurrence(q, k, v, eta, alpha, memory, chunk_size, erase="after_decay", backend=backend)

@@ -94,9 +94,11 @@ class HopeBlock(nn.Module):
         """Nothing seen, for sequences in the leading axes ``lead``."""
         return BlockState(self.mixer.initial_state(lead), self.continuum.initial_state(lead))
 
-    def forward(self, x: Tensor, state: BlockState, *, recompute: bool = False) -> tuple[Tensor, BlockState]:
+    def forward(
+        self, x: Tensor, state: BlockState, *, recompute: bool = False, backend: str = "torch"
+    ) -> tuple[Tensor, BlockState]:
         """y, (..., T, d), and the state after the last token."""
-        x, mixed = self.mixer(x, state.mixer, recompute=recompute)
+        x, mixed = self.mixer(x, state.mixer, recompute=recompute, backend=backend)
         y, continuum = self.continuum(x, state.continuum)
         return y, BlockState(mixed, continuum)
 
@@ -153,7 +155,12 @@ class Hope(nn.Module):
             return HopeState(tuple(block.initial_state(lead) for block in self.blocks), 0)  # type: ignore[operator]
 
     def forward(
-        self, tokens: Tensor, state: HopeState | None = None, *, recompute: bool = False
+        self,
+        tokens: Tensor,
+        state: HopeState | None = None,
+        *,
+        recompute: bool = False,
+        backend: str = "torch",
     ) -> tuple[Tensor, HopeState]:
         """Logits, (..., T, vocabulary), and the state after the last token.
 
@@ -164,6 +171,7 @@ class Hope(nn.Module):
             tokens: integers in [0, vocabulary), (..., T).
             state: what the last call returned; None starts from the parameters.
             recompute: keep only the memories' states between chunks for the backward pass and compute the rest again.
+            backend: of the self-modifying Titans: "torch", "triton" or "auto", see `hope_ref.parallel.kernels`.
         Raises:
             ValueError: naming the argument, what it got and what it wants.
         """
@@ -174,7 +182,7 @@ class Hope(nn.Module):
         x, blocks = functional.embedding(tokens, self.embedding), []  # (..., T, d)
         with doors.trust():
             for block, before in zip(self.blocks, state.blocks, strict=True):
-                x, after = block(x, before, recompute=recompute)
+                x, after = block(x, before, recompute=recompute, backend=backend)
                 blocks.append(after)
         return self.head(x), HopeState(tuple(blocks), state.position + tokens.shape[-1])
 

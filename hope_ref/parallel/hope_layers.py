@@ -97,7 +97,13 @@ def output(x: Tensor, answers: Tensor, parameters: Tensors) -> Tensor:
 
 
 def titans_layer(
-    x: Tensor, parameters: Tensors, config: HopeConfig, state: MixerState, *, recompute: bool = False
+    x: Tensor,
+    parameters: Tensors,
+    config: HopeConfig,
+    state: MixerState,
+    *,
+    recompute: bool = False,
+    backend: str = "torch",
 ) -> tuple[Tensor, MixerState]:
     """y = x + W_o RMSNorm_head(Titans(x^k, x^v, x^q)) [P 94-97, D]; equals `reference.titans_layer`.
 
@@ -108,7 +114,7 @@ def titans_layer(
     if not config.adaptive_query:
         own["w_query"] = torch.eye(key.shape[-1], dtype=x.dtype, device=x.device)
     answers, memories = self_modifying_titans(
-        key, value, query, own, config, state.memory, recompute=recompute
+        key, value, query, own, config, state.memory, recompute=recompute, backend=backend
     )
     return output(x, answers, parameters), kept._replace(memory=memories)
 

@@ -15,6 +15,8 @@ def linear_attention(
     alpha: Tensor | float = 1.0,
     memory: Tensor | None = None,
     chunk_size: int = 64,
+    *,
+    backend: str = "torch",
 ) -> tuple[Tensor, Tensor]:
     """M_t = α_t M_{t-1} + v_t k_tᵀ, y_t = M_t q_t; equals `reference.linear_attention` on every leading index.
 
@@ -24,6 +26,7 @@ def linear_attention(
         alpha: retention in [0, 1], a number or (..., T).
         memory: M_0, (..., d_v, d_k); None starts empty.
         chunk_size: tokens computed at once; changes speed and memory, not the result.
+        backend: "torch", "triton" or "auto", see `hope_ref.parallel.kernels`.
     Returns:
         outputs y, (..., T, d_v), and the final memory, (..., d_v, d_k).
     Raises:
@@ -31,4 +34,6 @@ def linear_attention(
     """
     memory = doors.sequence(q, k, v, memory)
     alpha = doors.per_token("alpha", alpha, k, low=0, high=1)
-    return chunks.recurrence(q, k, v, torch.ones_like(alpha), alpha, memory, chunk_size, erase="none")
+    return chunks.recurrence(
+        q, k, v, torch.ones_like(alpha), alpha, memory, chunk_size, erase="none", backend=backend
+    )

@@ -95,8 +95,10 @@ class _Convolved(Mixer):
         """The memory's own state, ``lead`` ending in the heads."""
         raise NotImplementedError
 
-    def forward(self, x: Tensor, state: MixerState, *, recompute: bool = False) -> tuple[Tensor, MixerState]:
-        """y and the state after the last token; ``recompute`` matters to `SelfModifyingTitans` alone."""
+    def forward(
+        self, x: Tensor, state: MixerState, *, recompute: bool = False, backend: str = "torch"
+    ) -> tuple[Tensor, MixerState]:
+        """y and the state after the last token; ``recompute`` and ``backend`` matter to `SelfModifyingTitans` alone."""
         n, parameters = rms_norm(x, self.norm), self.tensors()
         key, value, query, kept = hope_layers.views(n, parameters, self.config.heads, state)
         with doors.no_autocast(x.device.type):  # what autocast has halved is made whole
@@ -149,9 +151,13 @@ class SelfModifyingTitans(_Convolved):
         """W_0 everywhere."""
         return initial_memories(self.tensors(), self.config, lead)
 
-    def forward(self, x: Tensor, state: MixerState, *, recompute: bool = False) -> tuple[Tensor, MixerState]:
-        """y and the state after the last token; ``recompute``: as `self_modifying_titans`."""
-        return hope_layers.titans_layer(x, self.tensors(), self.config, state, recompute=recompute)
+    def forward(
+        self, x: Tensor, state: MixerState, *, recompute: bool = False, backend: str = "torch"
+    ) -> tuple[Tensor, MixerState]:
+        """y and the state after the last token; ``recompute`` and ``backend``: as there."""
+        return hope_layers.titans_layer(
+            x, self.tensors(), self.config, state, recompute=recompute, backend=backend
+        )
 
 
 class SoftmaxAttention(Mixer):
@@ -176,9 +182,9 @@ class SoftmaxAttention(Mixer):
         return hope_layers.initial_attention_state(self.config, lead, self.norm)
 
     def forward(
-        self, x: Tensor, state: AttentionState, *, recompute: bool = False
+        self, x: Tensor, state: AttentionState, *, recompute: bool = False, backend: str = "torch"
     ) -> tuple[Tensor, AttentionState]:
-        """y and the state, which grows with every token; ``recompute`` has no effect."""
+        """y and the state, which grows with every token; the options have no effect."""
         return hope_layers.attention_layer(x, self.tensors(), self.config, state)
 
 

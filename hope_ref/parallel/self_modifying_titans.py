@@ -85,6 +85,7 @@ def self_modifying_titans(
     state: State | None = None,
     *,
     recompute: bool = False,
+    backend: str = "torch",
 ) -> tuple[Tensor, State]:
     """M_□,t = DGD step on ℓ(M_□(k_t), M_□(v_t)), o_t = M_memory(q_t); equals `reference.self_modifying_titans`.
 
@@ -101,20 +102,33 @@ def self_modifying_titans(
         config: the options; ``target_gradient`` matters here, the sizes come from the tensors.
         state: what the last call returned; None starts from the parameters.
         recompute: keep only the states between chunks for the backward pass and compute the rest again.
+        backend: "torch", "triton" or "auto": what writes and reads within a chunk, see `hope_ref.parallel.kernels`.
     Returns:
         outputs, (..., T, d), in the dtype of x, and the final state, differentiable too.
     Raises:
         ValueError: naming the argument, what it got and what it wants.
+        RuntimeError: backend="triton" where the kernels cannot run, with the reason.
     """
     _check(x_key, x_value, x_query, parameters, config, state)
     with doors.no_autocast(x_key.device.type):
         x, start, state = _arguments(x_key, x_value, x_query, parameters, config, state)
-        outputs, end = _run(x, start, config, state, recompute)
+        on_kernels = backend != "torch" and _on_kernels(backend, x["k"], config)
+        outputs, end = _run(x, start, config, state, recompute, on_kernels)
     return outputs.to(x_key.dtype), end
 
 
+def _on_kernels(backend: str, like: Tensor, config: HopeConfig) -> bool:
+    """Whether the kernels are to be used. Raises: ValueError if they lack an option."""
+    from hope_ref.parallel import kernels
+
+    without = kernels.unsupported(config, like.dtype, like.shape[-1])
+    if backend == "triton" and without:
+        raise ValueError(without)
+    return kernels.chosen(backend, like, without) == "triton"
+
+
 def _run(
-    x: dict[str, Tensor], start: Start, config: HopeConfig, state: State, recompute: bool
+    x: dict[str, Tensor], start: Start, config: HopeConfig, state: State, recompute: bool, on_kernels: bool
 ) -> tuple[Tensor, State]:
     """Stretches of tokens, each from one boundary of any group to the next."""
     of_groups, position = stacks(state, config), state.position
@@ -126,12 +140,12 @@ def _run(
     for place, (view, q) in enumerate(zip(views.split(sizes, -2), queries, strict=True)):
         if recompute and torch.is_grad_enabled():
             read, of_groups = checkpoint(
-                stretch, view, q, of_groups, start, config, position,
+                stretch, view, q, of_groups, start, config, position, True, on_kernels,
                 use_reentrant=False, preserve_rng_state=False,
             )  # fmt: skip
         else:
             last = place == len(sizes) - 1
-            read, of_groups = stretch(view, q, of_groups, start, config, position, last)
+            read, of_groups = stretch(view, q, of_groups, start, config, position, last, on_kernels)
         outputs.append(read)
         position += view.shape[-2]
     return torch.cat(outputs, -2), unstacked(of_groups, config, position)
@@ -152,6 +166,7 @@ def stretch(
     config: HopeConfig,
     position: int,
     last: bool = True,
+    on_kernels: bool = False,
 ) -> tuple[Tensor, Stacks]:
     """Tokens with no boundary between them: their outputs, (..., C, d), and the state after them.
 
@@ -159,6 +174,11 @@ def stretch(
     """
     of_groups = at_boundary(of_groups, config, position)
     token = generate(views, q, start, config, of_groups)
+    if on_kernels:
+        from hope_ref.parallel.kernels import memories
+
+        answers, after_all = memories.stretch(token, of_groups, start.weights, groups(config), config)
+        return (read(token, [], of_groups[-1], config) if answers is None else answers), after_all
     moving = write_all(token, start, config, of_groups)
     outputs = read(token, moving[-1], of_groups[-1], config)
     after = []

@@ -1,0 +1,157 @@
+"""Machine code for GPUs that are not here: registers, spills and shared memory of every kernel. [D]
+
+``python -m hope_ref kernels`` prints the table. The compiler and the assembler come with Triton; no GPU is needed. What
+it shows: that the kernels compile for sm_80 (A100) and sm_90 (H100) and fit there. What it does not: that they are fast.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hope_ref.parallel.kernels import interpreted
+
+SHARED = {80: 163 * 1024, 90: 227 * 1024}  # bytes that one program may have
+SIZES = ((16, 32, 32), (16, 64, 64), (64, 128, 128))  # chunk, d_in, d_out
+HALF = ((16, 64, 64), (64, 64, 64), (64, 128, 128))
+
+
+class Configuration(NamedTuple):
+    """One kernel for one size, dtype and option, on one architecture."""
+
+    kernel: str  # "forward" or "backward"
+    architecture: int  # 80 or 90
+    chunk: int
+    d_in: int
+    d_out: int
+    dtype: str = "float32"  # or "bfloat16": compiled only, untested
+    erase: str = "before_decay"
+    read: str = "post"
+
+    def __str__(self) -> str:
+        size = f"C = {self.chunk}, {self.d_in} → {self.d_out}"
+        return f"{self.kernel} sm_{self.architecture} {size} {self.dtype} {self.erase} {self.read}"
+
+
+class Report(NamedTuple):
+    """What the assembler says about one configuration."""
+
+    registers: int  # per thread
+    spilled: int  # bytes per thread, stored and loaded again: each costs a trip to memory
+    shared: int  # bytes per program
+    machine_code: int  # bytes
+    warps: int
+    instructions: frozenset[str]  # which of mma, wgmma, fma the PTX has
+
+
+def configurations() -> list[Configuration]:
+    """Every size in float32, some in bfloat16, every option at the smallest."""
+    found = []
+    for kernel in ("forward", "backward"):
+        for architecture in SHARED:
+            found += [Configuration(kernel, architecture, *size) for size in SIZES]
+            found += [Configuration(kernel, architecture, *size, dtype="bfloat16") for size in HALF]
+            found += [
+                Configuration(kernel, architecture, *SIZES[0], erase=erase)
+                for erase in ("after_decay", "none")
+            ]
+            found += [Configuration(kernel, architecture, *SIZES[0], read=read) for read in ("pre", "none")]
+    return found
+
+
+def report(configuration: Configuration) -> Report:
+    """Compile one configuration. Raises: RuntimeError in the interpreter's process, which has no compiler."""
+    if interpreted():
+        raise RuntimeError("TRITON_INTERPRET must not be 1 where kernels are compiled")
+    import torch
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from hope_ref.parallel.kernels.backward import backward
+    from hope_ref.parallel.kernels.forward import forward
+    from hope_ref.parallel.kernels.launch import tiles
+
+    c = configuration
+    sizes = tiles(c.chunk, c.d_in, getattr(torch, c.dtype))
+    constants: dict[str, Any] = {**sizes._asdict(), "ERASE": c.erase, "READ": c.read}
+    del constants["warps"]
+    kernel = {"forward": forward, "backward": backward}[c.kernel]
+    if c.kernel == "forward":
+        constants["KEEP"] = True
+    given = ("q", "phi", "u", "eta", "alpha", "outputs", "grad_outputs")
+    signature, attributes = {}, {}
+    for place, name in enumerate(kernel.arg_names):
+        if name in constants:
+            signature[name] = "constexpr"
+        elif name in ("length", "d_in", "d_out", "chunks"):
+            signature[name] = "i32"
+        else:
+            signature[name] = "*bf16" if c.dtype == "bfloat16" and name in given else "*fp32"
+            attributes[place,] = [["tt.divisibility", 16]]  # as of every tensor that torch makes
+    made = triton.compile(
+        ASTSource(kernel, signature, constexprs=constants, attrs=attributes),
+        target=GPUTarget("cuda", c.architecture, 32),
+        options={"num_warps": sizes.warps, "num_stages": 1},
+    )
+    registers, spilled = _assembled(made.asm["ptx"], c.architecture)
+    names = {name for name in ("wgmma", "mma", "fma") if re.search(rf"^\s*{name}\.", made.asm["ptx"], re.M)}
+    return Report(
+        registers, spilled, made.metadata.shared, len(made.asm["cubin"]), sizes.warps, frozenset(names)
+    )
+
+
+def _assembled(ptx: str, architecture: int) -> tuple[int, int]:
+    """Registers and spilled bytes per thread, from the report of the assembler that comes with Triton."""
+    import triton.knobs
+
+    name = "sm_90a" if architecture == 90 else f"sm_{architecture}"
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "kernel.ptx"
+        source.write_text(ptx, encoding="utf-8")
+        call = [
+            triton.knobs.nvidia.ptxas.path,
+            "-v",
+            f"--gpu-name={name}",
+            str(source),
+            "-o",
+            str(source) + ".cubin",
+        ]
+        said = subprocess.run(call, capture_output=True, text=True, check=True).stderr
+    registers = re.search(r"Used (\d+) registers", said)
+    spills = re.findall(r"(\d+) bytes spill (?:stores|loads)", said)
+    if registers is None or not spills:
+        raise RuntimeError(f"ptxas was to report registers and spills, got {said!r}")
+    return int(registers.group(1)), sum(map(int, spills))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``python -m hope_ref kernels``."""
+    parser.add_argument("--quick", action="store_true", help="the smallest size alone")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Print the table; exit 1 if a kernel does not fit."""
+    from hope_ref.parallel.kernels import missing
+
+    why = missing("cuda")
+    if why or interpreted():
+        print(why or "TRITON_INTERPRET must not be 1 where kernels are compiled")
+        return 2
+    print("compiled, not run: no GPU is needed, and nothing is said about speed\n")
+    print(f"{'kernel':<66}{'registers':>10}{'spilled B':>10}{'shared KiB':>11}{'warps':>6}  products by")
+    fits = True
+    for one in configurations():
+        if arguments.quick and one[2:] != (*SIZES[0], "float32", "before_decay", "post"):
+            continue
+        found = report(one)
+        fits &= found.shared <= SHARED[one.architecture]
+        print(
+            f"{one!s:<66}{found.registers:>10}{found.spilled:>10}{found.shared / 1024:>11.1f}{found.warps:>6}  "
+            + ", ".join(sorted(found.instructions))
+        )
+    return 0 if fits else 1

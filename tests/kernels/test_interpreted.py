@@ -1,0 +1,96 @@
+"""The kernels in Triton's interpreter, against float64: answers, states and every gradient. No GPU, no speed."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import kernel_cases
+import pytest
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None, reason="Triton is there on Linux alone"
+)
+ROOT = Path(__file__).parents[2]
+
+
+def interpreted(code: str) -> subprocess.CompletedProcess[str]:
+    """A process of its own: whether kernels are interpreted is settled when they are made."""
+    surroundings = {
+        **os.environ,
+        "TRITON_INTERPRET": "1",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": f"{ROOT}:{ROOT}/tests/shared",
+    }
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=1200, env=surroundings, cwd=ROOT
+    )
+
+
+@pytest.fixture(scope="module")
+def errors() -> dict[str, kernel_cases.Errors]:
+    found = interpreted("import runpy; runpy.run_path('tests/shared/kernel_cases.py', run_name='__main__')")
+    assert found.returncode == 0, found.stderr[-4000:]
+    return json.loads(found.stdout)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("name", kernel_cases.cases())
+def test_the_kernels_are_right_to_float32(name: str, errors: dict[str, kernel_cases.Errors]) -> None:
+    assert errors[name]
+    assert kernel_cases.close(errors[name]) == []
+
+
+def test_every_result_and_every_gradient_is_there(errors: dict[str, kernel_cases.Errors]) -> None:
+    names = set(errors["recurrence before_decay post T=9 C=4 shape=1"])
+    assert names == {"answers", "state", "by q", "by phi", "by u", "by eta", "by alpha", "by state"}
+    of_titans = errors["titans adaptive query"]
+    for memory in ("k", "v", "q", "eta", "alpha", "memory"):
+        assert {f"by w1_{memory}", f"by w2_{memory}", f"by eta_bias_{memory}", f"w1_{memory}"} <= set(
+            of_titans
+        )
+
+
+def test_what_is_wrong_is_seen() -> None:
+    assert kernel_cases.close({"one": [3e-6], "other": [1e-4, 1e-4], "third": [float("nan")]}) == [
+        "one: 3.0e-06",
+        "third: nan",
+    ]
+
+
+BROKEN = """
+import re, sys, pathlib, shutil, tempfile
+folder = pathlib.Path(tempfile.mkdtemp())
+shutil.copytree("hope_ref", folder / "hope_ref", ignore=shutil.ignore_patterns("__pycache__"))
+file, right, wrong = sys.argv_given
+path = folder / "hope_ref" / "parallel" / "kernels" / file
+text = path.read_text()
+assert right in text
+path.write_text(text.replace(right, wrong, 1))
+sys.path.insert(0, str(folder))
+import hope_ref, kernel_cases
+assert hope_ref.__file__.startswith(str(folder))
+found = kernel_cases.recurrence("before_decay", "post", 9, 4, 0, "cpu")
+print(len(kernel_cases.close(found)))
+"""
+
+
+@pytest.mark.parametrize(
+    ("file", "right", "wrong"),
+    [
+        ("tiles.py", "step = tl.dot(inverse, between", "step = tl.dot(between, between"),
+        ("forward.py", "tl.where(row >= column", "tl.where(row > column"),
+        ("forward.py", "state = kept * state", "state = state"),
+        ("backward.py", "by_state = kept * grad_state", "by_state = grad_state"),
+        ("backward.py", "by_gram + tl.trans(by_gram)", "by_gram"),
+        ("backward.py", "-faded[:, None] * by_u", "-by_u"),
+    ],
+)
+def test_a_kernel_that_is_wrong_disagrees(file: str, right: str, wrong: str) -> None:
+    code = f"import sys; sys.path.remove('') if '' in sys.path else None; sys.argv_given = {(file, right, wrong)!r}\n"
+    found = interpreted(code + BROKEN)
+    assert found.returncode == 0, found.stderr[-2000:]
+    assert int(found.stdout) > 0
