@@ -66,6 +66,16 @@ def test_without_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Triton is not installed" in kernels.missing("cuda")
 
 
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is there on Linux alone")
+def test_the_interpreter_must_be_asked_for_before_triton_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    import triton.language.standard
+
+    assert type(triton.language.standard.sum).__name__ == "JITFunction"  # loaded without it, in this process
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    with pytest.raises(RuntimeError, match="was set after Triton had been loaded"):
+        delta_rule(*inputs(), 0.5, backend="triton")
+
+
 def test_what_the_kernels_lack(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(kernels, "missing", lambda device: "")
     with pytest.raises(ValueError, match=r"inner_momentum must be 0 with backend='triton', got 0.5"):

@@ -38,7 +38,15 @@ def missing(device: str) -> str:
         return "Triton is not installed (Linux only: pip install 'hope_ref[triton]')"
     if device != "cuda" and not interpreted():
         return f"the tensors are on {device}, not on CUDA (TRITON_INTERPRET=1 runs the kernels there, slowly)"
+    if interpreted() and _made_to_be_compiled():
+        return "TRITON_INTERPRET=1 was set after Triton had been loaded, by torch.compile, say: set it before"
     return ""
+
+
+def _made_to_be_compiled() -> bool:
+    """Whether Triton was loaded without its interpreter: what it brings along is settled then."""
+    standard = sys.modules.get("triton.language.standard")
+    return standard is not None and type(standard.sum).__name__ == "JITFunction"
 
 
 def too_wide(d_in: int, dtype: torch.dtype) -> str:
