@@ -200,8 +200,10 @@ def recurrence(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Run the recurrence over T tokens in chunks; the last one may be shorter. T = 0 changes nothing.
 
-    Args: q, phi (..., T, d_in); u (..., T, d_out); eta, alpha (..., T); state (..., d_out, d_in); chunk_size >= 1;
-        backend "torch", "triton" or "auto", see `hope_ref.parallel.kernels`.
+    Args:
+        q, phi: (..., T, d_in). u: (..., T, d_out). eta, alpha: (..., T). state: (..., d_out, d_in).
+        chunk_size: >= 1. erase: see above.
+        backend: "torch", "triton" or "auto", see `hope_ref.parallel.kernels`.
     Returns: outputs S_t q_t, (..., T, d_out), and the final state, (..., d_out, d_in).
     Raises: ValueError if chunk_size is no integer >= 1 or erase no known word; RuntimeError if the kernels cannot run.
     """
