@@ -2,8 +2,15 @@ r"""The rank-one recurrence, backward: from the last chunk to the first in one l
 
 With X = (I + L)⁻¹, L_{t,s} = η_t D_{t-1,s} φ_tᵀφ_s below the diagonal, K = u - γ S_0 φ, w = X η K and a bar for gradients:
 
-    w̄ = (D ⊙ qφᵀ)ᵀ ō + D_C ⊙ (φ S̄_Cᵀ)        g = Xᵀ w̄        L̄ = -g wᵀ below the diagonal        K̄ = η g = ū
+    w̄ = (D ⊙ qφᵀ)ᵀ ō + D_C ⊙ (φ S̄_Cᵀ)
+    g = Xᵀ w̄,    L̄ = -g wᵀ below the diagonal,    K̄ = η g = ū
     S̄_0 = γ_C S̄_C + (γ ō)ᵀ q - (γ K̄)ᵀ φ
+
+The gradient of the state stays in registers, from the last chunk to the first:
+
+       chunk n-1        chunk 1        chunk 0
+    S̄ ──────────► S̄ ── … ──────► S̄ ──────────► gradient by the initial state
+         ▲ ō, S_0       ▲ ō, S_0      ▲ ō, S_0     (S_0: what the forward pass has left in ``boundaries``)
 """
 
 from __future__ import annotations
@@ -29,10 +36,6 @@ def backward(
     ERASE: tl.constexpr, READ: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     r"""One program: as in `forward`. The gradient of the state, (OUT, IN), stays in registers from the last chunk on.
-
-           chunk n-1        chunk 1        chunk 0
-        S̄ ──────────► S̄ ── … ──────► S̄ ──────────► gradient by the initial state
-             ▲ ō, S_0       ▲ ō, S_0      ▲ ō, S_0     (S_0: what the forward pass has left in ``boundaries``)
 
     Gradients by q, φ, η and α are sums over all rows of the state: each block of OUT rows writes its own share, (block,
     …), and the shares are added outside, in one order. No atomic sums, so two runs give the same bits.

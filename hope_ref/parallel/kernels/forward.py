@@ -3,7 +3,18 @@ r"""The rank-one recurrence, forward: every chunk of a sequence in one launch. [
 The equations of `hope_ref.parallel.chunks`, with S_0 the state where the chunk begins,
 
     w_t + η_t Σ_{s<t} D_{t-1,s} (φ_tᵀ φ_s) w_s = η_t (u_t - γ_{t-1} S_0 φ_t)
-    S_t q_t = γ_t S_0 q_t + Σ_{s≤t} D_{t,s} (φ_sᵀ q_t) w_s,        S_C = γ_C S_0 + Σ_s D_{C,s} w_s φ_sᵀ.
+    S_t q_t = γ_t S_0 q_t + Σ_{s≤t} D_{t,s} (φ_sᵀ q_t) w_s
+    S_C = γ_C S_0 + Σ_s D_{C,s} w_s φ_sᵀ
+
+What one program holds, the tiles, and how long:
+
+         IN             TILE                OUT
+       ┌──────┐       ┌──────┐            ┌──────┐
+  TILE │ φ, q │  TILE │ φφᵀ  │ D, X  TILE │ u, w │      per chunk, loaded or made, then forgotten
+       └──────┘       └──────┘            └──────┘
+       ┌──────┐
+   OUT │  S   │   float32, stays in registers from the first chunk to the last
+       └──────┘
 """
 
 from __future__ import annotations
@@ -22,16 +33,6 @@ def forward(
     ERASE: tl.constexpr, READ: tl.constexpr, KEEP: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     r"""One program: one memory of one head of one sequence, OUT rows of its state. Grid (memories of all, d_out / OUT).
-
-    What it holds, and where it comes from:
-
-             IN             TILE                OUT
-           ┌──────┐       ┌──────┐            ┌──────┐
-      TILE │ φ, q │  TILE │ φφᵀ  │ D, X  TILE │ u, w │      per chunk, loaded or made, then forgotten
-           └──────┘       └──────┘            └──────┘
-           ┌──────┐
-       OUT │  S   │   float32, stays in registers from the first chunk to the last
-           └──────┘
 
     Rows of S never meet (row i of w is made of row i of u and of S), so blocks of OUT rows are programs of their own.
     The state where each chunk begins goes to ``boundaries`` if KEEP: all that the backward pass needs besides the inputs.
