@@ -12,6 +12,7 @@ from hope_ref.symbolic import (
     delta_gradient_descent,
     delta_rule,
     gradient_descent,
+    kernels,
     linear_attention,
     m3,
     momentum,
@@ -31,6 +32,7 @@ __all__ = [
     "delta_rule",
     "gradient_descent",
     "identities",
+    "kernels",
     "linear_attention",
     "m3",
     "momentum",
@@ -55,6 +57,7 @@ CONCEPTS = (
     self_modifying_titans,
     counts,
     tables,
+    kernels,
 )  # in the order of the course
 
 

@@ -1,0 +1,40 @@
+"""What the identities of the kernels rest on, at other sizes: the doubling against a solver."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import sympy as sp
+
+from hope_ref import symbolic
+
+
+def doubled(lower: np.ndarray) -> np.ndarray:
+    size = len(lower)
+    row, column = np.arange(size)[:, None], np.arange(size)
+    inverse, side = np.eye(size), 1
+    while side < size:
+        pair = (row // (2 * side) == column // (2 * side)) & (row // side > column // side)
+        inverse = inverse - inverse @ np.where(pair, lower, 0) @ inverse
+        side *= 2
+    return inverse
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 8, 16, 31, 64])
+def test_doubling_at_every_size(size: int) -> None:
+    lower = np.tril(np.random.default_rng(size).normal(size=(size, size)), -1) / size
+    np.testing.assert_allclose(doubled(lower) @ (np.eye(size) + lower), np.eye(size), atol=1e-12)
+
+
+def test_the_backward_identity_speaks_of_every_input_it_names() -> None:
+    sides = symbolic.named("kernels.backward").proof()
+    assert sides.derived.shape == (6, 1)  # S_0 (1, 2), u (2, 1), η (2)
+    assert all(entry != 0 for entry in sides.derived)
+
+
+def test_without_the_erase_base_the_distance_is_another_recurrence() -> None:
+    derived, stated = symbolic.named("kernels.distance").proof()
+    plain = stated.xreplace(
+        {symbol: sp.Integer(0) for symbol in stated.free_symbols if str(symbol).startswith("E")}
+    )
+    assert sp.simplify(derived - plain) != sp.zeros(2, 2)
