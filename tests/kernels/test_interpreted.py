@@ -54,6 +54,27 @@ def test_every_result_and_every_gradient_is_there(errors: dict[str, kernel_cases
         )
 
 
+NOT_HIDDEN = """
+import torch
+from hope_ref.parallel import chunks
+q, k, v = torch.randn(3, 9, 4)
+for backend in ("torch", "triton"):
+    for value in (float("nan"), float("inf")):
+        for wrong in range(4):
+            u, eta, alpha, start = v.clone(), torch.full((9,), 0.5), torch.full((9,), 0.9), torch.zeros(4, 4)
+            (u[5], eta[5:6], alpha[5:6], start[1])[wrong].fill_(value)
+            y, end = chunks.recurrence(q, k, u, eta, alpha, start, 4, "after_decay", backend)
+            assert not torch.isfinite(end).all(), (backend, value, wrong)
+            assert wrong == 3 or torch.isfinite(y[:4]).all(), (backend, value, wrong)
+print("none is hidden")
+"""
+
+
+def test_an_overflow_is_not_hidden_and_does_not_reach_an_earlier_chunk() -> None:
+    found = interpreted(NOT_HIDDEN)
+    assert found.stdout == "none is hidden\n", found.stderr[-2000:]
+
+
 def test_what_is_wrong_is_seen() -> None:
     assert kernel_cases.close({"one": [3e-6], "other": [1e-4, 1e-4], "third": [float("nan")]}) == [
         "one: 3.0e-06",

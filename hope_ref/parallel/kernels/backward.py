@@ -66,7 +66,8 @@ def backward(
         u_c = tl.load(u + of_out, mask=in_out, other=0.0).to(tl.float32)
         eta_c = tl.load(eta + which * length + token, mask=there, other=0.0).to(tl.float32)
         alpha_c = tl.load(alpha + which * length + token, mask=there, other=1.0).to(tl.float32)
-        log_alpha = tl.log(tl.maximum(alpha_c, 1e-30))
+        least = tl.where(alpha_c < 1e-30, 1e-30, alpha_c)
+        log_alpha = tl.log(least)
         after = tl.where(row >= column, tl.exp(summed_logs(log_alpha, TILE, 0, PRECISION)), 0.0)
         before = tl.where(row > column, tl.exp(summed_logs(log_alpha, TILE, 1, PRECISION)), 0.0)
         gamma = tl.exp(summed_logs_from_start(log_alpha, TILE, 0))
@@ -142,9 +143,7 @@ def backward(
                 from_start_before += tl.sum(by_known * known, 1)
         by_log = through_sums(sums, from_start, TILE, 0, PRECISION)
         by_log += through_sums(sums_before, from_start_before, TILE, 1, PRECISION)
-        by_alpha = tl.where(
-            alpha_c >= 1e-30, by_log / tl.maximum(alpha_c, 1e-30), 0.0
-        )  # below, α counts as 1e-30
+        by_alpha = tl.where(alpha_c < 1e-30, 0.0, by_log / least)  # below, α counts as 1e-30
         tl.store(grad_phi + share * length * d_in + of_in, by_phi, mask=in_in)
         tl.store(grad_u + of_out, by_u, mask=in_out)
         tl.store(grad_eta + share * length + token, by_eta, mask=there)

@@ -59,7 +59,8 @@ def forward(
         u_c = tl.load(u + of_out, mask=in_out, other=0.0).to(tl.float32)
         eta_c = tl.load(eta + which * length + token, mask=there, other=0.0).to(tl.float32)
         alpha_c = tl.load(alpha + which * length + token, mask=there, other=1.0).to(tl.float32)
-        log_alpha = tl.log(tl.maximum(alpha_c, 1e-30))
+        least = tl.where(alpha_c < 1e-30, 1e-30, alpha_c)  # and not tl.maximum, which would hide a NaN
+        log_alpha = tl.log(least)
         # D_{t,s} and γ_t; those of the token before, with SKIP = 1
         after = tl.where(row >= column, tl.exp(summed_logs(log_alpha, TILE, 0, PRECISION)), 0.0)
         gamma = tl.exp(summed_logs_from_start(log_alpha, TILE, 0))

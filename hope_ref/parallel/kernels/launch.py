@@ -64,12 +64,13 @@ class _Recurrence(torch.autograd.Function):
         outputs = torch.empty_like(u if read != "none" else u[:0])
         end = torch.empty_like(state)
         boundaries = state.new_empty(n, count, d_out, d_in) if keep else end
-        forward[n, -(-d_out // sizes.OUT)](
-            phi if q is None else q, phi, u, eta, alpha, state, outputs, end, boundaries,
-            length, d_in, d_out, count,
-            *sizes[:5], ERASE=erase, READ=read, KEEP=keep, PRECISION=sizes.PRECISION,
-            num_warps=sizes.warps, num_stages=1,
-        )  # fmt: skip
+        with torch.cuda.device_of(phi):  # Triton launches where PyTorch's current device is
+            forward[n, -(-d_out // sizes.OUT)](
+                phi if q is None else q, phi, u, eta, alpha, state, outputs, end, boundaries,
+                length, d_in, d_out, count,
+                *sizes[:5], ERASE=erase, READ=read, KEEP=keep, PRECISION=sizes.PRECISION,
+                num_warps=sizes.warps, num_stages=1,
+            )  # fmt: skip
         ctx.save_for_backward(q, phi, u, eta, alpha, boundaries)
         ctx.how = sizes, erase, read
         return outputs, end
@@ -88,13 +89,14 @@ class _Recurrence(torch.autograd.Function):
         ]
         by_u, by_state = torch.empty_like(u, dtype=torch.float32), boundaries.new_empty(n, d_out, d_in)
         by_q, by_phi, by_eta, by_alpha = shares
-        backward[n, blocks](
-            phi if q is None else q, phi, u, eta, alpha, boundaries,
-            grad_outputs.contiguous(), grad_end.float().contiguous(),
-            by_q, by_phi, by_u, by_eta, by_alpha, by_state,
-            length, d_in, d_out, count,
-            *sizes[:5], ERASE=erase, READ=read, PRECISION=sizes.PRECISION, num_warps=sizes.warps, num_stages=1,
-        )  # fmt: skip
+        with torch.cuda.device_of(phi):  # Triton launches where PyTorch's current device is
+            backward[n, blocks](
+                phi if q is None else q, phi, u, eta, alpha, boundaries,
+                grad_outputs.contiguous(), grad_end.float().contiguous(),
+                by_q, by_phi, by_u, by_eta, by_alpha, by_state,
+                length, d_in, d_out, count,
+                *sizes[:5], ERASE=erase, READ=read, PRECISION=sizes.PRECISION, num_warps=sizes.warps, num_stages=1,
+            )  # fmt: skip
         found = [share.sum(0).to(x.dtype) for share, x in zip(shares[1:], (phi, eta, alpha), strict=True)]
         of_q = None if q is None or read == "none" else by_q.sum(0).to(q.dtype)
         return of_q, found[0], by_u.to(u.dtype), found[1], found[2], by_state, None, None, None
