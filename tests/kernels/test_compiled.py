@@ -62,4 +62,5 @@ def test_the_kernels_are_not_measured_for_coverage() -> None:
     import tomllib
 
     settings = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))
-    assert settings["tool"]["coverage"]["run"]["omit"] == ["hope_ref/parallel/kernels/*"]
+    for part in ("run", "report"):
+        assert settings["tool"]["coverage"][part]["omit"] == ["hope_ref/parallel/kernels/*"], part

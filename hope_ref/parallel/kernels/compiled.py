@@ -138,9 +138,9 @@ def main(arguments: argparse.Namespace) -> int:
     """Print the table; exit 1 if a kernel does not fit."""
     from hope_ref.parallel.kernels import missing
 
-    why = missing("cuda")
-    if why or interpreted():
-        print(why or "TRITON_INTERPRET must not be 1 where kernels are compiled")
+    why = "TRITON_INTERPRET must not be 1 where kernels are compiled" if interpreted() else missing("cuda")
+    if why:
+        print(why)
         return 2
     print("compiled, not run: no GPU is needed, and nothing is said about speed\n")
     print(f"{'kernel':<66}{'registers':>10}{'spilled B':>10}{'shared KiB':>11}{'warps':>6}  products by")
