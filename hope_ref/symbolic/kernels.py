@@ -77,9 +77,60 @@ def _backward() -> Sides:
     return Sides(sp.Matrix(derived), sp.Matrix([*by_start, *by_u, *by_eta]))
 
 
+def _gradients() -> Sides:
+    """Three tokens, so that D_{2,1} is more than 1, d_in = d_out = 1: the derivative by q, φ and α against the closed form.
+
+    The closed forms by q and φ are products of matrices of any size, as in `_backward`. By log α_r: what D and γ that
+    have α_r among their factors give, times themselves.
+    """
+    tokens = range(3)
+    q, phi, u, by_answer = (matrix(name, 3, 1) for name in ("q", "x", "u", "o"))
+    start, by_state = sp.symbols("S Z")
+    eta, alpha = positive("eta_1:4"), positive("alpha_1:4")
+    state, loss = start, sp.Integer(0)
+    for t in tokens:
+        state = alpha[t] * state + eta[t] * (u[t] - state * phi[t]) * phi[t]
+        loss += by_answer[t] * state * q[t]
+    loss += by_state * state
+    derived = [sp.diff(loss, symbol) for symbol in (*q, *phi)]
+    derived += [symbol * sp.diff(loss, symbol) for symbol in alpha]
+
+    gamma = [sp.prod(alpha[: t + 1]) for t in tokens]
+    before = [sp.prod(alpha[:t]) for t in tokens]
+    ratio = sp.Matrix(3, 3, lambda t, s: sp.prod(alpha[s + 1 : t + 1]) if s <= t else 0)
+    ratio_before = sp.Matrix(3, 3, lambda t, s: sp.prod(alpha[s + 1 : t]) if s < t else 0)
+    rates, gram, scores = sp.diag(*eta), phi * phi.T, q * phi.T
+    system = rates * ratio_before.multiply_elementwise(gram)
+    inverse = sp.eye(3) - system + system * system  # the third power is 0
+    missing = u - sp.diag(*before) * phi * start  # K
+    write = inverse * rates * missing
+    reaches = sp.diag(*ratio.row(-1))
+    by_write = ratio.multiply_elementwise(scores).T * by_answer + reaches * phi * by_state
+    by_wanted = inverse.T * by_write  # g
+    by_scores = ratio.multiply_elementwise(by_answer * write.T)  # A
+    by_gram = rates * ratio_before.multiply_elementwise(-by_wanted * write.T)  # G
+    by_known = -sp.diag(*before) * rates * by_wanted
+    by_q = sp.diag(*gamma) * by_answer * start + by_scores * phi
+    by_phi = reaches * write * by_state + by_known * start + (by_gram + by_gram.T) * phi + by_scores.T * q
+    sums = by_scores.multiply_elementwise(scores)
+    sums[2, :] += (reaches * write).multiply_elementwise(phi * by_state).T
+    sums_before = by_gram.multiply_elementwise(gram)
+    from_start = [gamma[t] * by_answer[t] * q[t] * start for t in tokens]
+    from_start[2] += gamma[2] * by_state * start
+    by_log = [
+        sum(from_start[t] + sum(sums[t, s] for s in range(r)) for t in tokens if t >= r)
+        + sum(
+            by_known[t] * phi[t] * start + sum(sums_before[t, s] for s in range(r)) for t in tokens if t > r
+        )
+        for r in tokens
+    ]
+    return Sides(sp.Matrix(derived), sp.Matrix([*by_q, *by_phi, *by_log]))
+
+
 _DOUBLING = r"\begin{pmatrix} A & 0 \\ M & B \end{pmatrix}^{-1} = X - X \begin{pmatrix} 0 & 0 \\ M & 0 \end{pmatrix} X"
 _DISTANCE = r"W_t - R = \alpha_t (W_{t-1} - R) + \eta_t \left(u_t + (E - R) \varphi_t - (W_{t-1} - R) \varphi_t\right) \varphi_t^\top"
 _BACKWARD = r"\bar S_0 = \gamma_C \bar S_C + (\gamma \odot \bar o)^\top q - (\gamma \odot \eta \odot X^\top \bar w)^\top \varphi"
+_GRADIENTS = r"\bar\varphi = D_C \odot w \bar S_C - \gamma \odot \bar K S_0 + (G + G^\top) \varphi + A^\top q"
 
 IDENTITIES = (
     Identity(
@@ -105,5 +156,13 @@ IDENTITIES = (
         _BACKWARD,
         _BACKWARD,
         _backward,
+    ),
+    Identity(
+        "kernels.gradients",
+        "D",
+        "With the writes and the state's gradient known, a chunk's other gradients are products that need no other chunk.",
+        _GRADIENTS,
+        _GRADIENTS,
+        _gradients,
     ),
 )

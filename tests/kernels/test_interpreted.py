@@ -103,11 +103,13 @@ print(len(kernel_cases.close(found)))
     ("file", "right", "wrong"),
     [
         ("tiles.py", "step = tl.dot(inverse, between", "step = tl.dot(between, between"),
-        ("forward.py", "tl.where(row >= column", "tl.where(row > column"),
+        ("tiles.py", "row - SKIP >= column", "row - SKIP > column"),
         ("forward.py", "state = kept * state", "state = state"),
-        ("backward.py", "by_state = kept * grad_state", "by_state = grad_state"),
-        ("backward.py", "by_gram + tl.trans(by_gram)", "by_gram"),
-        ("backward.py", "-faded[:, None] * by_u", "-by_u"),
+        ("backward.py", "tl.exp(tl.sum(log_alpha, 0)) * grad_state", "grad_state"),
+        ("backward.py", "-(faded * eta_c)[:, None]", "-eta_c[:, None]"),
+        ("gradients.py", "by_gram + tl.trans(by_gram)", "by_gram"),
+        ("gradients.py", "(reaches * of_end)[None, :]", "(0 * of_end)[None, :]"),
+        ("gradients.py", "by_eta += tl.sum(by_ratio * gram, 1)", "by_eta += 0.0"),
     ],
 )
 def test_a_kernel_that_is_wrong_disagrees(file: str, right: str, wrong: str) -> None:

@@ -38,3 +38,10 @@ def test_without_the_erase_base_the_distance_is_another_recurrence() -> None:
         {symbol: sp.Integer(0) for symbol in stated.free_symbols if str(symbol).startswith("E")}
     )
     assert sp.simplify(derived - plain) != sp.zeros(2, 2)
+
+
+def test_the_gradients_identity_speaks_of_every_decay_between_two_tokens() -> None:
+    sides = symbolic.named("kernels.gradients").proof()
+    assert sides.derived.shape == (9, 1)  # q (3), φ (3), log α (3)
+    middle = sides.derived[7].free_symbols  # log α_2: between the first token and the third
+    assert {str(symbol) for symbol in middle} >= {"alpha_1", "alpha_2", "alpha_3", "S", "Z"}

@@ -1,4 +1,7 @@
-"""The chunk recurrence as two Triton kernels: `forward` and `backward`, chosen by ``backend="triton"``. [D]
+"""The chunk recurrence as three Triton kernels, chosen by ``backend="triton"``. [D]
+
+`forward` goes through all chunks of a sequence, `backward` through the gradients of their states, from the last to the
+first, and `gradients` makes the gradients of each chunk's inputs, all chunks at once.
 
 Nothing here is loaded before it is asked for. `chosen` decides where a call goes: to the kernels only if they can run,
 and never without being told. Without a GPU they run in Triton's interpreter, slowly, if ``TRITON_INTERPRET=1`` is set

@@ -23,7 +23,7 @@ HALF = ((16, 64, 64), (64, 64, 64), (64, 128, 128))
 class Configuration(NamedTuple):
     """One kernel for one size, dtype and option, on one architecture."""
 
-    kernel: str  # "forward" or "backward"
+    kernel: str  # "forward", "backward" or "gradients"
     architecture: int  # 80 or 90
     chunk: int
     d_in: int
@@ -51,7 +51,7 @@ class Report(NamedTuple):
 def configurations() -> list[Configuration]:
     """Every size in float32, some in bfloat16, every option at the smallest."""
     found = []
-    for kernel in ("forward", "backward"):
+    for kernel in ("forward", "backward", "gradients"):
         for architecture in SHARED:
             found += [Configuration(kernel, architecture, *size) for size in SIZES]
             found += [Configuration(kernel, architecture, *size, dtype="bfloat16") for size in HALF]
@@ -74,16 +74,16 @@ def report(configuration: Configuration) -> Report:
 
     from hope_ref.parallel.kernels.backward import backward
     from hope_ref.parallel.kernels.forward import forward
+    from hope_ref.parallel.kernels.gradients import gradients
     from hope_ref.parallel.kernels.launch import tiles
 
     c = configuration
     sizes = tiles(c.chunk, c.d_in, getattr(torch, c.dtype))
-    constants: dict[str, Any] = {**sizes._asdict(), "ERASE": c.erase, "READ": c.read}
-    del constants["warps"]
-    kernel = {"forward": forward, "backward": backward}[c.kernel]
-    if c.kernel == "forward":
-        constants["KEEP"] = True
-    given = ("q", "phi", "u", "eta", "alpha", "outputs", "grad_outputs")
+    kernel = {"forward": forward, "backward": backward, "gradients": gradients}[c.kernel]
+    known: dict[str, Any] = {**sizes._asdict(), "ERASE": c.erase, "READ": c.read, "KEEP": True}
+    constants = {name: known[name] for name in kernel.arg_names if name in known}
+    inputs = ("q", "phi", "u", "eta", "alpha", "outputs")
+    given = {*inputs, *(f"grad_{name}" for name in inputs)}
     signature, attributes = {}, {}
     for place, name in enumerate(kernel.arg_names):
         if name in constants:

@@ -11,13 +11,16 @@ from torch.autograd.function import once_differentiable
 from hope_ref.parallel.kernels import too_wide
 from hope_ref.parallel.kernels.backward import backward
 from hope_ref.parallel.kernels.forward import forward
+from hope_ref.parallel.kernels.gradients import gradients
 from hope_ref.validation import one_of
 
 LEAST = 16  # a tile's shortest side: what tensor cores multiply
 # Tokens and rows of one tile. The result is the same for every choice; these spill least (`compiled`, whose report has it).
 TOKENS = {torch.float32: 16, torch.bfloat16: 32}
 ROWS = 16
+BLOCK = 16  # columns and rows of a state at once, where it does not stay in registers
 # float32 as three products of its parts on tensor cores, near float32 itself. One product holds more digits than bfloat16.
+WARPS = 4
 PRECISION = {torch.float32: "tf32x3", torch.bfloat16: "tf32"}
 READS = ("post", "pre", "none")
 
@@ -30,6 +33,7 @@ class Tiles(NamedTuple):
     LEVELS: int  # doublings of `unit_lower_inverse`
     IN: int  # the place of d_in
     OUT: int  # rows of the state in one program
+    BLOCK: int  # columns, and rows, of what passes through registers
     PRECISION: str  # of products, see above; the interpreter has but one, float32
     warps: int
 
@@ -45,7 +49,10 @@ def tiles(chunk_size: int, d_in: int, dtype: torch.dtype) -> Tiles:
         raise ValueError(why)
     tokens = min(chunk_size, TOKENS[dtype])
     levels = (tokens - 1).bit_length()
-    return Tiles(tokens, power_of_two(tokens), levels, power_of_two(d_in), ROWS, PRECISION[dtype], 4)
+    width = power_of_two(d_in)
+    return Tiles(
+        tokens, power_of_two(tokens), levels, width, ROWS, min(width, BLOCK), PRECISION[dtype], WARPS
+    )
 
 
 class _Recurrence(torch.autograd.Function):
@@ -64,42 +71,49 @@ class _Recurrence(torch.autograd.Function):
         outputs = torch.empty_like(u if read != "none" else u[:0])
         end = torch.empty_like(state)
         boundaries = state.new_empty(n, count, d_out, d_in) if keep else end
+        writes = torch.empty_like(u, dtype=torch.float32) if keep else end
         with torch.cuda.device_of(phi):  # Triton launches where PyTorch's current device is
             forward[n, -(-d_out // sizes.OUT)](
-                phi if q is None else q, phi, u, eta, alpha, state, outputs, end, boundaries,
+                phi if q is None else q, phi, u, eta, alpha, state, outputs, end, boundaries, writes,
                 length, d_in, d_out, count,
-                *sizes[:5], ERASE=erase, READ=read, KEEP=keep, PRECISION=sizes.PRECISION,
+                *sizes[:6], ERASE=erase, READ=read, KEEP=keep, PRECISION=sizes.PRECISION,
                 num_warps=sizes.warps, num_stages=1,
             )  # fmt: skip
-        ctx.save_for_backward(q, phi, u, eta, alpha, boundaries)
+        ctx.save_for_backward(q, phi, u, eta, alpha, boundaries, writes)
         ctx.how = sizes, erase, read
         return outputs, end
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_outputs: Tensor, grad_end: Tensor) -> tuple[Tensor | None, ...]:
-        q, phi, u, eta, alpha, boundaries = ctx.saved_tensors
+        q, phi, u, eta, alpha, boundaries, writes = ctx.saved_tensors
         sizes, erase, read = ctx.how
         n, length, d_in = phi.shape
         d_out, count = u.shape[-1], boundaries.shape[1]
-        blocks = -(-d_out // sizes.OUT)
-        shares = [
-            torch.empty(blocks, *x.shape, dtype=torch.float32, device=x.device)
-            for x in (phi, phi, eta, alpha)
-        ]
-        by_u, by_state = torch.empty_like(u, dtype=torch.float32), boundaries.new_empty(n, d_out, d_in)
-        by_q, by_phi, by_eta, by_alpha = shares
-        with torch.cuda.device_of(phi):  # Triton launches where PyTorch's current device is
-            backward[n, blocks](
-                phi if q is None else q, phi, u, eta, alpha, boundaries,
-                grad_outputs.contiguous(), grad_end.float().contiguous(),
-                by_q, by_phi, by_u, by_eta, by_alpha, by_state,
-                length, d_in, d_out, count,
-                *sizes[:5], ERASE=erase, READ=read, PRECISION=sizes.PRECISION, num_warps=sizes.warps, num_stages=1,
+        asked = phi if q is None else q
+        shape = length, d_in, d_out, count
+        how = {
+            "ERASE": erase,
+            "READ": read,
+            "PRECISION": sizes.PRECISION,
+            "num_warps": sizes.warps,
+            "num_stages": 1,
+        }
+        grad_outputs, grad_end = grad_outputs.contiguous(), grad_end.float().contiguous()
+        grad_boundaries, by_wanted = torch.empty_like(boundaries), torch.empty_like(writes)
+        by_state = boundaries.new_empty(n, d_out, d_in)
+        by_q, by_phi, by_u, by_eta, by_alpha = (torch.empty_like(x) for x in (asked, phi, u, eta, alpha))
+        with torch.cuda.device_of(phi):
+            backward[n, -(-d_out // sizes.OUT)](
+                asked, phi, eta, alpha, grad_outputs, grad_end, grad_boundaries, by_wanted, by_state,
+                *shape, *sizes[:6], **how,
             )  # fmt: skip
-        found = [share.sum(0).to(x.dtype) for share, x in zip(shares[1:], (phi, eta, alpha), strict=True)]
-        of_q = None if q is None or read == "none" else by_q.sum(0).to(q.dtype)
-        return of_q, found[0], by_u.to(u.dtype), found[1], found[2], by_state, None, None, None
+            gradients[(n * count,)](
+                asked, phi, u, eta, alpha, boundaries, writes, grad_boundaries, by_wanted, grad_outputs,
+                by_q, by_phi, by_u, by_eta, by_alpha, *shape, sizes.CHUNK, sizes.TILE, sizes.BLOCK, **how,
+            )  # fmt: skip
+        of_q = None if q is None or read == "none" else by_q
+        return of_q, by_phi, by_u, by_eta, by_alpha, by_state, None, None, None
 
 
 def recurrence(

@@ -1,4 +1,4 @@
-r"""What a chunk's two kernels share: tables of decays, and the inverse of a unit lower-triangular matrix. [D]
+r"""What a chunk's three kernels share: tiles from memory, tables of decays, and the inverse of a unit lower-triangular matrix. [D]
 
 A *tile* is a small matrix that one program holds in registers. Its sides are powers of two and at least 16, as tensor
 cores want them; where a chunk is shorter, the rest of the tile is filled with tokens that change nothing: φ = 0, u = 0,
@@ -9,6 +9,41 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
+
+
+@triton.jit
+def loaded(matrix, rows, in_rows, columns, width):
+    """Rows and columns of a matrix in memory, as float32; 0 where there are none. ``width`` is a row's length there."""
+    inside = in_rows[:, None] & (columns < width)[None, :]
+    return tl.load(matrix + rows[:, None] * width + columns[None, :], mask=inside, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def stored(value, matrix, rows, in_rows, columns, width):
+    """The way back."""
+    inside = in_rows[:, None] & (columns < width)[None, :]
+    where = matrix + rows[:, None] * width + columns[None, :]
+    tl.store(where, value.to(matrix.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def products(
+    left, right, rows, in_rows, width, TILE: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr
+):
+    """Σ_i left_{t,i} right_{s,i} for the tokens of a chunk, BLOCK columns at a time: few are in registers at once."""
+    found = tl.zeros((TILE, TILE), tl.float32)
+    for first in range(0, width, BLOCK):
+        i = first + tl.arange(0, BLOCK)
+        of_left = loaded(left, rows, in_rows, i, width)
+        found += tl.dot(of_left, tl.trans(loaded(right, rows, in_rows, i, width)), input_precision=PRECISION)
+    return found
+
+
+@triton.jit
+def retained(alpha, tokens, there):
+    """α, and that which is taken instead: at least 1e-30, for its logarithm. Not by tl.maximum, which would hide a NaN."""
+    alpha_c = tl.load(alpha + tokens, mask=there, other=1.0).to(tl.float32)
+    return alpha_c, tl.where(alpha_c < 1e-30, 1e-30, alpha_c)
 
 
 @triton.jit
@@ -35,6 +70,18 @@ def summed_logs_from_start(log_alpha, TILE: tl.constexpr, SKIP: tl.constexpr):
     row = tl.arange(0, TILE)[:, None]
     column = tl.arange(0, TILE)[None, :]
     return tl.sum(tl.where(column <= row - SKIP, log_alpha[None, :], 0.0), 1)
+
+
+@triton.jit
+def decays(log_alpha, TILE: tl.constexpr, SKIP: tl.constexpr, PRECISION: tl.constexpr):
+    """D_{t-SKIP,s}, 0 where s > t - SKIP, and γ_{t-SKIP}: of the token itself, or with SKIP = 1 of the one before."""
+    row = tl.arange(0, TILE)[:, None]
+    column = tl.arange(0, TILE)[None, :]
+    table = tl.exp(summed_logs(log_alpha, TILE, SKIP, PRECISION))
+    return (
+        tl.where(row - SKIP >= column, table, 0.0),
+        tl.exp(summed_logs_from_start(log_alpha, TILE, SKIP)),
+    )
 
 
 @triton.jit
