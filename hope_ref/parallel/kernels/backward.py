@@ -55,7 +55,6 @@ def backward(
         token = which * length + chunk * CHUNK + t
         stored(grad_state, grad_boundaries + (which * chunks + chunk) * d_out * d_in, o, in_o, i, d_in)
         phi_c = loaded(phi, token, there, i, d_in)
-        eta_c = tl.load(eta + token, mask=there, other=0.0).to(tl.float32)
         log_alpha = tl.log(retained(alpha, token, there)[1])
         after, gamma = decays(log_alpha, TILE, 0, PRECISION)
         # through S_C = γ_C S_0 + Σ D_{C,s} w_s φ_sᵀ
@@ -81,6 +80,7 @@ def backward(
                 ratio, faded = after, gamma
             else:
                 ratio, faded = decays(log_alpha, TILE, 1, PRECISION)
+            eta_c = tl.load(eta + token, mask=there, other=0.0).to(tl.float32)
             gram = products(phi, phi, token, there, d_in, TILE, BLOCK, PRECISION)
             system = tl.where(row > column, eta_c[:, None] * ratio * gram, 0.0)
             inverse = unit_lower_inverse(system, TILE, LEVELS, PRECISION)

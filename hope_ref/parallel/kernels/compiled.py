@@ -2,6 +2,7 @@
 
 ``python -m hope_ref kernels`` prints the table. The compiler and the assembler come with Triton; no GPU is needed. What
 it shows: that the kernels compile for sm_80 (A100) and sm_90 (H100) and fit there. What it does not: that they are fast.
+`hope_ref.parallel.kernels.estimate` adds what they multiply and move, beside the rooflines.
 """
 
 from __future__ import annotations
@@ -137,6 +138,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Print the table; exit 1 if a kernel does not fit."""
     from hope_ref.parallel.kernels import missing
+    from hope_ref.parallel.kernels.estimate import lines
 
     why = "TRITON_INTERPRET must not be 1 where kernels are compiled" if interpreted() else missing("cuda")
     if why:
@@ -154,4 +156,5 @@ def main(arguments: argparse.Namespace) -> int:
             f"{one!s:<66}{found.registers:>10}{found.spilled:>10}{found.shared / 1024:>11.1f}{found.warps:>6}  "
             + ", ".join(sorted(found.instructions))
         )
+    print("\n" + "\n".join(lines(arguments.quick)))
     return 0 if fits else 1
