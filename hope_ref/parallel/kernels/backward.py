@@ -1,10 +1,11 @@
 r"""The recurrence of the gradients, from the last chunk to the first in one launch. [D]
 
-With X = (I + L)⁻¹, L_{t,s} = η_t D_{t-1,s} φ_tᵀφ_s below the diagonal, K = u - γ S_0 φ, w = X η K and a bar for gradients:
+With D⁻_{t,s} = D_{t-1,s} and γ⁻_t = γ_{t-1} (erase="after_decay": D_{t,s} and γ_t), L = η D⁻ ⊙ φφᵀ below the diagonal,
+X = (I + L)⁻¹, K = u - γ⁻ S_0 φ, w = X η K and a bar for gradients:
 
     w̄ = (D ⊙ qφᵀ)ᵀ ō + D_C ⊙ (φ S̄_Cᵀ)
-    g = Xᵀ w̄,    K̄ = η g = ū
-    S̄_0 = γ_C S̄_C + (γ ō)ᵀ q - (γ K̄)ᵀ φ
+    g = Xᵀ w̄,    ū = η g
+    S̄_0 = γ_C S̄_C + (γ ō)ᵀ q - (γ⁻ ū)ᵀ φ
 
 It needs neither u nor S: the recurrence is linear in them. The gradient of the state stays in registers:
 
@@ -12,7 +13,9 @@ It needs neither u nor S: the recurrence is linear in them. The gradient of the 
     S̄ ──────────► S̄ ── … ──────► S̄ ──────────► gradient by the initial state
     │     ▲ ō      │     ▲ ō      │     ▲ ō
     ▼              ▼              ▼
-    S̄_C, g         S̄_C, g         S̄_C, g        to memory; `gradients` makes the rest of them, all chunks at once
+    S̄_C, g         S̄_C, g         S̄_C, g        to memory
+
+From S̄_C and g, `gradients` makes all the others, all chunks at once.
 """
 
 from __future__ import annotations

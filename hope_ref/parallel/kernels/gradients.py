@@ -1,19 +1,24 @@
 r"""The gradients of a chunk by its inputs, every chunk at once. [D]
 
-`forward` has left S_0 and w of every chunk, `backward` S̄_C and g (a bar for gradients; X, L, K as there):
+`forward` has left S_0 and w of every chunk, `backward` S̄_C and g. With a bar, or ∂ before a Greek letter, for gradients,
+and D, γ, D⁻, γ⁻, L, K as in `backward`:
 
-    ū = η g,    η̄ = Σ_o g K + Σ_s L̄ ⊙ D ⊙ φφᵀ,    L̄ = -g wᵀ below the diagonal,    G = η L̄ ⊙ D
-    q̄ = γ ō S_0 + A φ,                                             A = D ⊙ ō wᵀ
-    φ̄ = D_C w S̄_C - γ K̄ S_0 + (G + Gᵀ) φ + Aᵀ q
+    L̄ = -g wᵀ below the diagonal,    G = η L̄ ⊙ D⁻,    A = D ⊙ ō wᵀ
+
+    ū  = η g
+    ∂η = Σ_o g K + Σ_s L̄ ⊙ D⁻ ⊙ φφᵀ
+    q̄  = γ ō S_0 + A φ
+    ∂φ = D_C w S̄_C - γ⁻ ū S_0 + (G + Gᵀ) φ + Aᵀ q
 
 and the gradients by the sums of log α, which are those by every D and γ times D and γ. Small tables stay in registers;
 what is as wide as a state passes through them, a block of the state at a time:
 
-        TILE              BLOCK                       BLOCK
-       ┌──────┐         ┌──────┐                    ┌──────┐
-  TILE │ A, G │    TILE │ φ, q │  ─►   w, g, ō      │ S_0  │ BLOCK    first over all blocks: the tables,
-       └──────┘         └──────┘      TILE × BLOCK  │ S̄_C  │          then again: q̄ and φ̄
-                                                    └──────┘
+        TILE            BLOCK         BLOCK               BLOCK
+       ┌──────┐       ┌──────┐      ┌─────────┐         ┌───────────┐
+  TILE │ A, G │  TILE │ φ, q │ TILE │ w, g, ō │   BLOCK │ S_0,  S̄_C │
+       └──────┘       └──────┘      └─────────┘         └───────────┘
+
+over all blocks for A and G, and over all blocks again for q̄ and ∂φ.
 """
 
 from __future__ import annotations
