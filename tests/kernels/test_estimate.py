@@ -8,8 +8,8 @@ import json
 import pytest
 from kernel_process import interpreted
 
-from hope_ref.parallel.kernels.compiled import Configuration
-from hope_ref.parallel.kernels.estimate import KERNELS, ROOFLINES, Work, lines, work
+from hope_ref.parallel.kernels.configurations import KERNELS, Configuration
+from hope_ref.parallel.kernels.estimate import ROOFLINES, Work, lines, work
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None, reason="Triton is there on Linux alone"

@@ -15,27 +15,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hope_ref.parallel.kernels import interpreted
+from hope_ref.parallel.kernels.configurations import Configuration, configurations
 
 SHARED = {80: 163 * 1024, 90: 227 * 1024}  # bytes that one program may have
-SIZES = ((16, 32, 32), (16, 64, 64), (64, 128, 128))  # chunk, d_in, d_out
-HALF = ((16, 64, 64), (64, 64, 64), (64, 128, 128))
-
-
-class Configuration(NamedTuple):
-    """One kernel for one size, dtype and option, on one architecture."""
-
-    kernel: str  # "forward", "backward" or "gradients"
-    architecture: int  # 80 or 90
-    chunk: int
-    d_in: int
-    d_out: int
-    dtype: str = "float32"  # or "bfloat16": compiled only, untested
-    erase: str = "before_decay"
-    read: str = "post"
-
-    def __str__(self) -> str:
-        size = f"C = {self.chunk}, {self.d_in} → {self.d_out}"
-        return f"{self.kernel} sm_{self.architecture} {size} {self.dtype} {self.erase} {self.read}"
 
 
 class Report(NamedTuple):
@@ -47,21 +29,6 @@ class Report(NamedTuple):
     machine_code: int  # bytes
     warps: int
     instructions: frozenset[str]  # which of mma, wgmma, fma the PTX has
-
-
-def configurations() -> list[Configuration]:
-    """Every size in float32, some in bfloat16, every option at the smallest."""
-    found = []
-    for kernel in ("forward", "backward", "gradients"):
-        for architecture in SHARED:
-            found += [Configuration(kernel, architecture, *size) for size in SIZES]
-            found += [Configuration(kernel, architecture, *size, dtype="bfloat16") for size in HALF]
-            found += [
-                Configuration(kernel, architecture, *SIZES[0], erase=erase)
-                for erase in ("after_decay", "none")
-            ]
-            found += [Configuration(kernel, architecture, *SIZES[0], read=read) for read in ("pre", "none")]
-    return found
 
 
 def report(configuration: Configuration) -> Report:
@@ -148,7 +115,7 @@ def main(arguments: argparse.Namespace) -> int:
     print(f"{'kernel':<66}{'registers':>10}{'spilled B':>10}{'shared KiB':>11}{'warps':>6}  products by")
     fits = True
     for one in configurations():
-        if arguments.quick and one[2:] != (*SIZES[0], "float32", "before_decay", "post"):
+        if arguments.quick and not one.smallest:
             continue
         found = report(one)
         fits &= found.shared <= SHARED[one.architecture]

@@ -16,10 +16,9 @@ from typing import NamedTuple
 
 import torch
 
-from hope_ref.parallel.kernels.compiled import HALF, SIZES, Configuration
+from hope_ref.parallel.kernels.configurations import HALF, KERNELS, SIZES, Configuration
 from hope_ref.parallel.kernels.launch import tiles
 
-KERNELS = ("forward", "backward", "gradients")
 # Peak of dense tensor core products in FLOP/s by what is multiplied (tf32 in all kernels), and of memory in bytes/s: the
 # makers' data sheets of the A100 (SXM, 80 GB) and of the H100 (SXM).
 ROOFLINES = {"A100": (156e12, 2.039e12), "H100": (494.7e12, 3.35e12)}
