@@ -29,8 +29,8 @@ import torch
 from torch import Tensor
 
 from hope_ref import __version__, benchmark_kernels, benchmark_peers
-from hope_ref.benchmark_peers import spread
-from hope_ref.benchmark_runs import Attention, Hope, hold_pages, memory
+from hope_ref.benchmark_peers import spread, turn_by_turn
+from hope_ref.benchmark_runs import Attention, Hope, ceiling, hold_pages, memory
 from hope_ref.files import write_json
 from hope_ref.parallel.self_modifying_titans import self_modifying_titans
 
@@ -165,17 +165,10 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 def compare(hope: Hope, work: int, tokens: int, arguments: argparse.Namespace) -> dict[str, list[float]]:
     """Seconds of each, in turns; the ceiling's are scaled to exactly the forward FLOPs, the loop's to all tokens."""
     x, attention = hope.views(tokens), Attention(arguments.width, arguments.device)
-    left = torch.randn(tokens, arguments.width, device=arguments.device)
-    right = torch.randn(arguments.width, arguments.width, device=arguments.device)
-    each = 2 * tokens * arguments.width**2
-    times, loop_tokens = max(1, round(work / each)), min(tokens, LOOP_TOKENS)
-
-    def ceiling() -> None:
-        for _ in range(times):
-            torch.mm(left, right)
-
+    products, share = ceiling(work, tokens, arguments.width, arguments.device)
+    loop_tokens = min(tokens, LOOP_TOKENS)
     runs: dict[str, Run] = {
-        "ceiling": ceiling,
+        "ceiling": products,
         "forward": lambda: hope.forward(x),
         "forward and backward": lambda: hope.forward_backward(x),
         "attention forward": lambda: attention.forward(x[0]),
@@ -183,7 +176,7 @@ def compare(hope: Hope, work: int, tokens: int, arguments: argparse.Namespace) -
         "NumPy loop": lambda: hope.loop(loop_tokens),
     }
     seconds = in_turns(runs, arguments.repeats, arguments.device)
-    scale = {"ceiling": work / (each * times), "NumPy loop": tokens / loop_tokens}
+    scale = {"ceiling": share, "NumPy loop": tokens / loop_tokens}
     return {name: [scale.get(name, 1.0) * s for s in found] for name, found in seconds.items()}
 
 
@@ -221,7 +214,7 @@ def ratios(timed: dict[str, list[float]], tokens: int) -> dict[str, dict[str, fl
     }
     found = {}
     for name, (above, below, factor) in pairs.items():
-        found[name] = spread([factor * a / b for a, b in zip(timed[above], timed[below], strict=True)])
+        found[name] = turn_by_turn(timed[above], timed[below], factor)
     return found
 
 

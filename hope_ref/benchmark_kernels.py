@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hope_ref.benchmark_peers import spread
+from hope_ref.benchmark_peers import turn_by_turn
+from hope_ref.benchmark_runs import ceiling
 from hope_ref.parallel import kernels
 from hope_ref.parallel.delta_rule import gated_delta_rule
 
@@ -47,23 +48,21 @@ def measure(device: str, repeats: int, toy: bool, timer: Timer) -> dict[str, Any
     sizes = TOY if toy else SIZES
     given = inputs(**sizes, device=device)
     ways, without = _ways(sizes["chunk_size"], device, given)
-    runs: dict[str, Run] = {"ceiling": _ceiling(sizes, device)}
+    side = 64 if toy else 2048
+    products, share = ceiling(flops(**sizes), side, side, device)
+    runs: dict[str, Run] = {"ceiling": products}
     for name, way in ways.items():
         runs[f"{name}, forward"] = partial(_forward, way, given)
         runs[f"{name}, forward and backward"] = partial(_both, way, given)
     seconds = timer(runs, repeats, device)
+    seconds["ceiling"] = [share * s for s in seconds["ceiling"]]  # of exactly the FLOPs of a forward pass
     ratios = {}
     for part, factor in (("forward", 1), ("forward and backward", 3)):
         for name in ways:
             own = seconds[f"{name}, {part}"]
-            ratios[f"{name}, share of the ceiling, {part}"] = spread(
-                [factor * a / b for a, b in zip(seconds["ceiling"], own, strict=True)]
-            )
+            ratios[f"{name}, share of the ceiling, {part}"] = turn_by_turn(seconds["ceiling"], own, factor)
             if name != "eager":
-                eager = seconds[f"eager, {part}"]
-                ratios[f"eager over {name}, {part}"] = spread(
-                    [a / b for a, b in zip(eager, own, strict=True)]
-                )
+                ratios[f"eager over {name}, {part}"] = turn_by_turn(seconds[f"eager, {part}"], own)
     return {"sizes": sizes, "dtype": "float32", "seconds": seconds, "ratios": ratios, "without": without}
 
 
@@ -111,21 +110,6 @@ def _ways(
             without[name] = f"{type(error).__name__}: {error}"[:200]
             del ways[name]
     return ways, without
-
-
-def _ceiling(sizes: dict[str, int], device: str) -> Run:
-    side = 2048 if device == "cuda" else 64
-    left, right = torch.randn(2, side, side, device=device)
-    times = max(1, round(flops(**sizes) / (2 * side**3)))
-    scale = flops(**sizes) / (2 * side**3 * times)  # the last product is cut to the rest
-    rows = max(1, round(scale * side)) if times == 1 else side
-    cut = left[:rows]
-
-    def run() -> None:
-        for _ in range(times):
-            torch.mm(cut, right)
-
-    return run
 
 
 def _forward(way: Callable[..., Tensor], given: list[Tensor]) -> None:

@@ -130,6 +130,11 @@ def spread(values: list[float]) -> dict[str, float]:
     return {"median": median(values), "min": min(values), "max": max(values)}
 
 
+def turn_by_turn(above: list[float], below: list[float], factor: float = 1) -> dict[str, float]:
+    """The spread of factor · above / below, every turn with its own."""
+    return spread([factor * a / b for a, b in zip(above, below, strict=True)])
+
+
 def lines(found: dict[str, Any]) -> list[str]:
     """The record for people."""
     head = f"peers, d = {found['width']}, T = {found['tokens']}, C = {found['chunk_size']}"

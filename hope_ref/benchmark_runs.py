@@ -7,6 +7,7 @@ import ctypes
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,20 @@ class Attention:
 
 
 # --- memory ---------------------------------------------------------------------------------------------------------
+
+
+def ceiling(work: int, rows: int, width: int, device: str) -> tuple[Callable[[], None], float]:
+    """Products (rows, width) @ (width, width), as many as come nearest to ``work`` FLOPs; and ``work`` over what they do."""
+    left = torch.randn(rows, width, device=device)
+    right = torch.randn(width, width, device=device)
+    each = 2 * rows * width**2
+    times = max(1, round(work / each))
+
+    def run() -> None:
+        for _ in range(times):
+            torch.mm(left, right)
+
+    return run, work / (each * times)
 
 
 def memory(arguments: argparse.Namespace) -> dict[str, Any]:

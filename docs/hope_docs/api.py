@@ -33,9 +33,7 @@ def modules() -> tuple[str, ...]:
     """Every module with something public in it, by dotted name, in alphabetical order."""
     package = importlib.import_module(PACKAGE)
     found = [PACKAGE, *(m.name for m in pkgutil.walk_packages(package.__path__, f"{PACKAGE}."))]
-    if (
-        importlib.util.find_spec("triton") is None
-    ):  # there is none but for Linux: then the kernels have no page
+    if importlib.util.find_spec("triton") is None:  # Linux alone has it; elsewhere the kernels have no page
         found = [name for name in found if not name.startswith(f"{PACKAGE}.parallel.kernels.")]
     return tuple(sorted(name for name in found if not name.rsplit(".", 1)[-1].startswith("_")))
 

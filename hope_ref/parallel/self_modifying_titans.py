@@ -118,13 +118,10 @@ def self_modifying_titans(
 
 
 def _on_kernels(backend: str, like: Tensor, config: HopeConfig) -> bool:
-    """Whether the kernels are to be used. Raises: ValueError if they lack an option."""
+    """Whether the kernels are to be used. Raises: as `hope_ref.parallel.kernels.chosen`."""
     from hope_ref.parallel import kernels
 
-    without = kernels.unsupported(config, like.dtype, like.shape[-1])
-    if backend == "triton" and without:
-        raise ValueError(without)
-    return kernels.chosen(backend, like, without) == "triton"
+    return kernels.chosen(backend, like, kernels.unsupported(config, like.dtype, like.shape[-1])) == "triton"
 
 
 def _run(

@@ -54,7 +54,7 @@ def loop(
 
 
 def drawn(length: int, lead: tuple[int, ...], d_in: int, d_out: int, device: str) -> list[Tensor]:
-    """q, φ, u, η, α and S_0; one α is 0 and one token is quiet."""
+    """q, φ, u, η, α and S_0; one α is near 0 and one token is quiet."""
     rng = np.random.default_rng(length)
 
     def normal(*shape: int) -> Tensor:

@@ -26,6 +26,7 @@ from hope_ref.config import HopeConfig
 from hope_ref.validation import one_of
 
 BACKENDS = ("torch", "triton", "auto")
+DTYPES = (torch.float32, torch.bfloat16)
 LARGEST_INPUT = 128  # a row of a state stays in registers, whole
 _said: set[str] = set()
 
@@ -56,7 +57,7 @@ def too_wide(d_in: int, dtype: torch.dtype) -> str:
     """Why the kernels have no such size or dtype; empty if they have."""
     if d_in > LARGEST_INPUT:
         return f"d_in must be at most {LARGEST_INPUT} with backend='triton', got {d_in}"
-    if dtype not in (torch.float32, torch.bfloat16):
+    if dtype not in DTYPES:
         return f"dtype must be float32 or bfloat16 with backend='triton', got {dtype}"
     return ""
 
@@ -79,10 +80,10 @@ def chosen(backend: str, like: Tensor, without: str = "") -> str:
         return backend
     why = missing(like.device.type)
     if backend == "triton":
-        if why:
-            raise RuntimeError(f"backend must be 'torch' or 'auto' here, got 'triton': {why}")
         if without:
             raise ValueError(without)
+        if why:
+            raise RuntimeError(f"backend must be 'torch' or 'auto' here, got 'triton': {why}")
         return backend
     why = why or without
     found = "torch" if why else "triton"

@@ -24,7 +24,7 @@ import triton
 import triton.language as tl
 
 from hope_ref.parallel.kernels.tiles import (
-    decays,
+    chunk_decays,
     last_row,
     loaded,
     products,
@@ -50,7 +50,6 @@ def backward(
     i = tl.arange(0, IN)
     o = tl.program_id(1) * OUT + tl.arange(0, OUT)
     in_o = o < d_out
-    row, column = t[:, None], t[None, :]
     grad_state = loaded(grad_end + which * d_out * d_in, o, in_o, i, d_in)  # (OUT, IN)
     for back in range(0, chunks):
         chunk = chunks - 1 - back
@@ -59,17 +58,13 @@ def backward(
         stored(grad_state, grad_boundaries + (which * chunks + chunk) * d_out * d_in, o, in_o, i, d_in)
         phi_c = loaded(phi, token, there, i, d_in)
         log_alpha = tl.log(retained(alpha, token, there)[1])
-        after, gamma = decays(log_alpha, TILE, 0, PRECISION)
+        after, ratio, faded, seen, left = chunk_decays(log_alpha, TILE, ERASE, READ, PRECISION)
         # through S_C = γ_C S_0 + Σ D_{C,s} w_s φ_sᵀ
         of_write = tl.dot(phi_c, tl.trans(grad_state), input_precision=PRECISION)  # φ S̄_Cᵀ
         by_write = last_row(after, TILE)[:, None] * of_write
         grad_state = tl.exp(tl.sum(log_alpha, 0)) * grad_state
         # through o_t = γ_t S_0 q_t + Σ D_{t,s} (φ_sᵀ q_t) w_s
         if READ != "none":
-            if READ == "post":
-                seen, left = after, gamma
-            else:
-                seen, left = decays(log_alpha, TILE, 1, PRECISION)
             by_answer = loaded(grad_outputs, token, there, o, d_out)
             scores = products(q, phi, token, there, d_in, TILE, BLOCK, PRECISION)
             by_write += tl.dot(tl.trans(seen * scores), by_answer, input_precision=PRECISION)
@@ -79,14 +74,9 @@ def backward(
         # through (I + L) w = η K
         by_wanted = by_write
         if ERASE != "none":
-            if ERASE == "after_decay":
-                ratio, faded = after, gamma
-            else:
-                ratio, faded = decays(log_alpha, TILE, 1, PRECISION)
             eta_c = tl.load(eta + token, mask=there, other=0.0).to(tl.float32)
             gram = products(phi, phi, token, there, d_in, TILE, BLOCK, PRECISION)
-            system = tl.where(row > column, eta_c[:, None] * ratio * gram, 0.0)
-            inverse = unit_lower_inverse(system, TILE, LEVELS, PRECISION)
+            inverse = unit_lower_inverse(eta_c[:, None] * ratio * gram, TILE, LEVELS, PRECISION)
             by_wanted = tl.dot(tl.trans(inverse), by_write, input_precision=PRECISION)  # g
             by_known = -(faded * eta_c)[:, None] * by_wanted  # by S_0 φ_t
             grad_state += tl.dot(tl.trans(by_known), phi_c, input_precision=PRECISION)

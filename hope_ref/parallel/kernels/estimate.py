@@ -39,13 +39,17 @@ class Work(NamedTuple):
 def work(configuration: Configuration) -> Work:
     """FLOPs and bytes per token, in a sequence of whole chunks."""
     c = configuration
-    erase, read, before = int(c.erase != "none"), int(c.read != "none"), int(c.erase == "before_decay")
+    erase, read, before = (
+        int(c.erase != "none"),
+        int(c.read != "none"),
+        int(c.erase == "before_decay" or c.read == "pre"),
+    )
     sizes = tiles(c.chunk, c.d_in, getattr(torch, c.dtype))
     n, blocks_in, blocks_out = sizes.TILE, -(-c.d_in // sizes.BLOCK), -(-c.d_out // sizes.BLOCK)
     rows, width, block = sizes.OUT, sizes.IN, sizes.BLOCK
     table, gram = 2 * n**3, 2 * n * n * blocks_in * block
     inverse, wide, narrow = 2 * sizes.LEVELS * table, 2 * n * width * rows, 2 * n * n * rows
-    tables = 1 + before + int(c.read == "pre")  # of decays
+    tables = 1 + before  # of decays
     of_system = erase * (gram + inverse + wide + narrow)  # L, X, and a product with each of S and X
     if c.kernel != "gradients":
         programs = -(-c.d_out // rows)
@@ -53,7 +57,7 @@ def work(configuration: Configuration) -> Work:
     else:
         state, tall = 2 * n * block * block, 2 * n * n * block  # one block of a state; of a table
         each = 1 + erase + read
-        multiplied = 4 * table + (erase + read) * gram  # decays, and the gradients through them
+        multiplied = (tables + 2) * table + (erase + read) * gram  # decays, and the gradients through them
         multiplied += 2 * each * blocks_in * blocks_out * state + (erase + read) * blocks_out * tall
         multiplied += (1 + 2 * read) * blocks_in * tall
     products = 3 if sizes.PRECISION == "tf32x3" else 1

@@ -23,7 +23,7 @@ import triton
 import triton.language as tl
 
 from hope_ref.parallel.kernels.tiles import (
-    decays,
+    chunk_decays,
     last_row,
     loaded,
     products,
@@ -51,7 +51,6 @@ def forward(
     i = tl.arange(0, IN)
     o = tl.program_id(1) * OUT + tl.arange(0, OUT)
     in_o = o < d_out
-    row, column = t[:, None], t[None, :]
     state = loaded(start + which * d_out * d_in, o, in_o, i, d_in)  # (OUT, IN)
     for chunk in range(0, chunks):
         there = (t < CHUNK) & (chunk * CHUNK + t < length)
@@ -62,27 +61,18 @@ def forward(
         u_c = loaded(u, token, there, o, d_out)
         eta_c = tl.load(eta + token, mask=there, other=0.0).to(tl.float32)
         log_alpha = tl.log(retained(alpha, token, there)[1])
-        after, gamma = decays(log_alpha, TILE, 0, PRECISION)
+        after, ratio, faded, seen, left = chunk_decays(log_alpha, TILE, ERASE, READ, PRECISION)
         if ERASE == "none":
             write = eta_c[:, None] * u_c
         else:
-            if ERASE == "after_decay":
-                ratio, faded = after, gamma
-            else:
-                ratio, faded = decays(log_alpha, TILE, 1, PRECISION)
             gram = products(phi, phi, token, there, d_in, TILE, BLOCK, PRECISION)
-            system = tl.where(row > column, eta_c[:, None] * ratio * gram, 0.0)
-            inverse = unit_lower_inverse(system, TILE, LEVELS, PRECISION)
+            inverse = unit_lower_inverse(eta_c[:, None] * ratio * gram, TILE, LEVELS, PRECISION)
             known = tl.dot(phi_c, tl.trans(state), input_precision=PRECISION)  # S_0 φ_t
             wanted = eta_c[:, None] * (u_c - faded[:, None] * known)
             write = tl.dot(inverse, wanted, input_precision=PRECISION)  # w_t, (TILE, OUT)
         if KEEP:
             stored(write, writes, token, there, o, d_out)
         if READ != "none":
-            if READ == "post":
-                seen, left = after, gamma
-            else:
-                seen, left = decays(log_alpha, TILE, 1, PRECISION)
             scores = products(q, phi, token, there, d_in, TILE, BLOCK, PRECISION)  # φ_sᵀ q_t
             q_c = loaded(q, token, there, i, d_in)
             answer = left[:, None] * tl.dot(q_c, tl.trans(state), input_precision=PRECISION)

@@ -26,7 +26,15 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from hope_ref.parallel.kernels.tiles import decays, last_row, loaded, products, retained, stored, through_sums
+from hope_ref.parallel.kernels.tiles import (
+    chunk_decays,
+    last_row,
+    loaded,
+    products,
+    retained,
+    stored,
+    through_sums,
+)
 
 
 @triton.jit
@@ -52,17 +60,8 @@ def gradients(
     eta_c = tl.load(eta + token, mask=there, other=0.0).to(tl.float32)
     alpha_c, least = retained(alpha, token, there)
     log_alpha = tl.log(least)
-    after, gamma = decays(log_alpha, TILE, 0, PRECISION)
-    before, gamma_before = decays(log_alpha, TILE, 1, PRECISION)
+    after, ratio, faded, seen, left = chunk_decays(log_alpha, TILE, ERASE, READ, PRECISION)
     reaches, kept = last_row(after, TILE), tl.exp(tl.sum(log_alpha, 0))
-    if ERASE == "after_decay":
-        ratio, faded = tl.where(row > column, after, 0.0), gamma
-    else:
-        ratio, faded = before, gamma_before
-    if READ == "post":
-        seen, left = after, gamma
-    else:
-        seen, left = before, gamma_before
     # --- over all blocks: what the tables are made of
     by_eta = tl.zeros((TILE,), tl.float32)
     of_end = tl.zeros((TILE,), tl.float32)  # Σ_o w φ S̄_C

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from hope_ref.parallel.kernels import too_wide
+from hope_ref.parallel.kernels import DTYPES, too_wide
 from hope_ref.parallel.kernels.backward import backward
 from hope_ref.parallel.kernels.forward import forward
 from hope_ref.parallel.kernels.gradients import gradients
@@ -19,8 +19,8 @@ LEAST = 16  # a tile's shortest side: what tensor cores multiply
 TOKENS = {torch.float32: 16, torch.bfloat16: 32}
 ROWS = 16
 BLOCK = 16  # columns and rows of a state at once, where it does not stay in registers
-# float32 as three products of its parts on tensor cores, near float32 itself. One product holds more digits than bfloat16.
 WARPS = 4
+# float32 as three products of its parts on tensor cores, near float32 itself. One product holds more digits than bfloat16.
 PRECISION = {torch.float32: "tf32x3", torch.bfloat16: "tf32"}
 READS = ("post", "pre", "none")
 
@@ -68,6 +68,13 @@ class _Recurrence(torch.autograd.Function):
         sizes = tiles(min(chunk_size, length), d_in, phi.dtype)
         count = -(-length // sizes.CHUNK)
         keep = any(ctx.needs_input_grad)
+        how = {
+            "ERASE": erase,
+            "READ": read,
+            "PRECISION": sizes.PRECISION,
+            "num_warps": sizes.warps,
+            "num_stages": 1,
+        }
         outputs = torch.empty_like(u if read != "none" else u[:0])
         end = torch.empty_like(state)
         boundaries = state.new_empty(n, count, d_out, d_in) if keep else end
@@ -76,29 +83,21 @@ class _Recurrence(torch.autograd.Function):
             forward[n, -(-d_out // sizes.OUT)](
                 phi if q is None else q, phi, u, eta, alpha, state, outputs, end, boundaries, writes,
                 length, d_in, d_out, count,
-                *sizes[:6], ERASE=erase, READ=read, KEEP=keep, PRECISION=sizes.PRECISION,
-                num_warps=sizes.warps, num_stages=1,
+                *sizes[:6], KEEP=keep, **how,
             )  # fmt: skip
         ctx.save_for_backward(q, phi, u, eta, alpha, boundaries, writes)
-        ctx.how = sizes, erase, read
+        ctx.sizes, ctx.how = sizes, how
         return outputs, end
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_outputs: Tensor, grad_end: Tensor) -> tuple[Tensor | None, ...]:
         q, phi, u, eta, alpha, boundaries, writes = ctx.saved_tensors
-        sizes, erase, read = ctx.how
+        sizes, how = ctx.sizes, ctx.how
         n, length, d_in = phi.shape
         d_out, count = u.shape[-1], boundaries.shape[1]
         asked = phi if q is None else q
         shape = length, d_in, d_out, count
-        how = {
-            "ERASE": erase,
-            "READ": read,
-            "PRECISION": sizes.PRECISION,
-            "num_warps": sizes.warps,
-            "num_stages": 1,
-        }
         grad_outputs, grad_end = grad_outputs.contiguous(), grad_end.float().contiguous()
         grad_boundaries, by_wanted = torch.empty_like(boundaries), torch.empty_like(writes)
         by_state = boundaries.new_empty(n, d_out, d_in)
@@ -112,7 +111,7 @@ class _Recurrence(torch.autograd.Function):
                 asked, phi, u, eta, alpha, boundaries, writes, grad_boundaries, by_wanted, grad_outputs,
                 by_q, by_phi, by_u, by_eta, by_alpha, *shape, sizes.CHUNK, sizes.TILE, sizes.BLOCK, **how,
             )  # fmt: skip
-        of_q = None if q is None or read == "none" else by_q
+        of_q = None if q is None or how["READ"] == "none" else by_q
         return of_q, by_phi, by_u, by_eta, by_alpha, by_state, None, None, None
 
 
@@ -133,7 +132,7 @@ def recurrence(
     one_of("read", read, READS)
     given = {"phi": phi, "u": u, "eta": eta, "alpha": alpha, "state": state} | ({} if q is None else {"q": q})
     for name, tensor in given.items():
-        if tensor.dtype not in (torch.float32, torch.bfloat16):
+        if tensor.dtype not in DTYPES:
             raise ValueError(f"{name} must be float32 or bfloat16 with backend='triton', got {tensor.dtype}")
     lead = torch.broadcast_shapes(*(x.shape[:-2] for x in (phi, u, state)), eta.shape[:-1], alpha.shape[:-1])
     length, (d_out, d_in) = phi.shape[-2], state.shape[-2:]
@@ -150,7 +149,6 @@ def recurrence(
         flat(phi, length, d_in), flat(u, length, d_out), flat(eta, length), flat(alpha, length),
         flat(state, d_out, d_in).float(), chunk_size, erase, read,
     )  # fmt: skip
-    shaped = (
-        answers.unflatten(0, lead) if lead and read != "none" else answers[0] if read != "none" else answers
-    )
-    return shaped, end.reshape(*lead, d_out, d_in).to(state.dtype)
+    if read != "none":
+        answers = answers.reshape(*lead, length, d_out)
+    return answers, end.reshape(*lead, d_out, d_in).to(state.dtype)

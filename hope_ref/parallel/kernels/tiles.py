@@ -85,6 +85,24 @@ def decays(log_alpha, TILE: tl.constexpr, SKIP: tl.constexpr, PRECISION: tl.cons
 
 
 @triton.jit
+def chunk_decays(
+    log_alpha, TILE: tl.constexpr, ERASE: tl.constexpr, READ: tl.constexpr, PRECISION: tl.constexpr
+):
+    """D_{t,s}; D and γ by which what is erased has faded; D and γ by which what is read has: at t, or at t - 1."""
+    after, gamma = decays(log_alpha, TILE, 0, PRECISION)
+    before, gamma_before = after, gamma
+    if ERASE == "before_decay" or READ == "pre":
+        before, gamma_before = decays(log_alpha, TILE, 1, PRECISION)
+    ratio, faded = before, gamma_before
+    if ERASE == "after_decay":
+        ratio, faded = after, gamma
+    seen, left = before, gamma_before
+    if READ == "post":
+        seen, left = after, gamma
+    return after, ratio, faded, seen, left
+
+
+@triton.jit
 def through_sums(grad, grad_start, TILE: tl.constexpr, SKIP: tl.constexpr, PRECISION: tl.constexpr):
     """The gradient by log α_r, from those by the sums above: Σ_{t ≥ r+SKIP} (grad_start_t + Σ_{s<r} grad_{t,s})."""
     row = tl.arange(0, TILE)[:, None]
