@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,18 +23,26 @@ KINDS: dict[str, dict[str, Any]] = {
     "unused": {"steps": 7, "writing": ("k", "v")},  # an ablation: some parameters get no gradient
     "fsdp": {"parallelism": "fsdp", "continuum": "scheduled", "precision": "float64"},
 }
-# By address, not `--standalone`: that one looks for this machine's name, and waits for ever where no one knows it.
-LAUNCH = (
-    *("torch.distributed.run", "--nproc-per-node", "2", "--local-addr", "127.0.0.1"),
-    *("--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"),
-)
-# Stops after 5 steps, goes on, and asks for what is refused: all in one launch, because a launch takes seconds.
-WORKER = """
-import json, sys
+# A wait that ends nowhere says where it stood, and ends the process: the limits below stop hangs, nothing else.
+BEFORE = """
+import faulthandler, json, os, sys
 from pathlib import Path
-from hope_ref.training import Run, train
+import torch.distributed as dist
 
-folder = Path(sys.argv[1])
+faulthandler.dump_traceback_later(200, exit=True)
+from hope_ref.training import Run, train
+from hope_ref.training.processes import joined
+
+folder, rank = Path(sys.argv[1]), int(os.environ["RANK"])
+"""
+# Meets by a file and talks over the loopback device: no name of a machine is looked up, which some machines do not know.
+# Then stops after 5 steps, goes on, and asks for what is refused: all in one start, because a start takes seconds.
+WORKER = (
+    BEFORE
+    + """
+dist.init_process_group("gloo", init_method=(folder / "meeting").as_uri(), rank=rank, world_size=2)
+dist.barrier()
+(folder / f"met-{rank}").touch()
 found = {}
 for kind in ("unused", "ddp", "fsdp"):
     run = Run.from_json((folder / f"{kind}.json").read_text())
@@ -44,10 +54,51 @@ for name, wrong in (("batch", run.changed(batch=3)), ("optimizer", run.changed(o
         train(wrong, folder / name, until=1)
     except ValueError as error:
         found[name] = str(error)
-import os
-if os.environ["RANK"] == "0":
+if rank == 0:
     (folder / "refused.json").write_text(json.dumps(found))
+dist.destroy_process_group()
 """
+)
+LAUNCHED = (
+    BEFORE
+    + """
+run = Run.from_json((folder / "unused.json").read_text())
+with joined(run.training) as world:
+    world.wait()
+(folder / f"met-{rank}").touch()
+train(run, folder / "launched")
+"""
+)
+
+
+def both_end(commands: list[list[str]], environments: list[dict[str, str]], folder: Path, root: Path) -> None:
+    """Run these at once. Skips where PyTorch's processes do not even meet; fails for whatever happens afterwards."""
+    files_of_them = [folder / f"said-{number}.txt" for number in range(len(commands))]
+    running = []
+    for command, environment, said in zip(commands, environments, files_of_them, strict=True):
+        with said.open("w") as file:
+            running.append(
+                subprocess.Popen(
+                    command, env=environment, cwd=root, stdout=file, stderr=subprocess.STDOUT, text=True
+                )
+            )
+    until = time.monotonic() + 300
+    try:
+        while any(one.poll() is None for one in running) and time.monotonic() < until:
+            if any(one.poll() for one in running):  # the others would wait for it
+                time.sleep(5)
+                break
+            time.sleep(0.1)
+    finally:
+        codes = [one.poll() for one in running]
+        for one in running:
+            one.kill()
+            one.wait()
+    said = "\n".join(one.read_text()[-4000:] for one in files_of_them)
+    met = all((folder / f"met-{rank}").exists() for rank in (0, 1))
+    if not met and (time.monotonic() >= until or "Timeout (0:" in said):
+        pytest.skip(f"two processes of PyTorch do not meet on this machine within 200 s:\n{said}")
+    assert codes == [0] * len(codes), said
 
 
 @pytest.fixture(scope="module")
@@ -62,15 +113,11 @@ def together(
         (folder / f"{kind}.json").write_text(run.to_json())
         alone[kind] = train(run, folder / f"{kind}-alone")
     (folder / "worker.py").write_text(WORKER)
-    found = subprocess.run(
-        [sys.executable, "-m", *LAUNCH, str(folder / "worker.py"), str(folder)],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        cwd=toys.root,
-        env=toys.environment() | {"GLOO_SOCKET_IFNAME": "lo"},
-    )
-    assert found.returncode == 0, found.stderr[-4000:]
+    command = [sys.executable, str(folder / "worker.py"), str(folder)]
+    ranks = [
+        {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "GLOO_SOCKET_IFNAME": "lo"} for rank in "01"
+    ]
+    both_end([command] * 2, [toys.environment() | one for one in ranks], folder, toys.root)
     return folder, alone
 
 
@@ -93,6 +140,32 @@ def test_two_processes_are_one(
     for name, weight in toys.weights(alone[kind]).items():
         bounds = {"rtol": 1e-10, "atol": 1e-12} if exact else {"rtol": 1e-3, "atol": 1e-3}
         torch.testing.assert_close(found[name], weight, **bounds)
+
+
+def test_torchrun_starts_them(
+    together: tuple[Path, dict[str, Outcome]], toys: SimpleNamespace, tmp_path: Path
+) -> None:
+    """What a user types, with an address of its own, so that two such launches on one machine do not meet."""
+    (tmp_path / "unused.json").write_text((together[0] / "unused.json").read_text())
+    (tmp_path / "worker.py").write_text(LAUNCHED)
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = str(one.getsockname()[1])
+    launch = [
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--master-addr",
+        "127.0.0.1",
+        "--master-port",
+        port,
+    ]
+    command = [sys.executable, "-m", *launch, str(tmp_path / "worker.py"), str(tmp_path)]
+    settings = {"GLOO_SOCKET_IFNAME": "lo", "RES_OPTIONS": "timeout:1 attempts:1"}  # names nobody answers for
+    both_end([command], [toys.environment() | settings], tmp_path, toys.root)
+    ours, theirs = toys.told(tmp_path / "launched"), toys.told(together[0] / "unused")
+    assert [line["step"] for line in ours] == list(range(1, KINDS["unused"]["steps"] + 1))
+    assert ours == theirs  # in one piece, and stopped between
 
 
 def test_what_two_processes_leave_one_can_go_on_with(
