@@ -90,9 +90,6 @@ class Attention:
         torch.autograd.grad(self(x).sum(), [*self.weights, x])
 
 
-# --- memory ---------------------------------------------------------------------------------------------------------
-
-
 def ceiling(work: int, rows: int, width: int, device: str) -> tuple[Callable[[], None], float]:
     """Products (rows, width) @ (width, width), as many as come nearest to ``work`` FLOPs; and ``work`` over what they do."""
     left = torch.randn(rows, width, device=device)
@@ -105,6 +102,9 @@ def ceiling(work: int, rows: int, width: int, device: str) -> tuple[Callable[[],
             torch.mm(left, right)
 
     return run, work / (each * times)
+
+
+# --- memory ---------------------------------------------------------------------------------------------------------
 
 
 def memory(arguments: argparse.Namespace) -> dict[str, Any]:
