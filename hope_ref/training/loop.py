@@ -164,7 +164,11 @@ def train(
             _begin(folder, run, content, resume)
         world.wait()
         trainer = Trainer(run, parts, world)
-        if content is not None:
+        if (
+            content is None
+        ):  # not: no file there, which a later process would find when the first has written it
+            _save(trainer, folder)  # so that even the first steps can be gone on from
+        else:
             trainer.load(content)
         last = settings.steps if until is None else min(until, settings.steps)
         return _steps(trainer, folder, last, caught, quiet, report)
@@ -218,9 +222,7 @@ def _steps(
     trainer: Trainer, folder: Path, until: int, caught: list[int], quiet: bool, report: Report | None
 ) -> Outcome:
     settings, world = trainer.run.training, trainer.world
-    found, status, saved = Measured(math.nan, math.nan, False), "done", -1
-    if not files.checkpoints(folder):
-        saved = _save(trainer, folder)  # so that even the first steps can be gone on from
+    found, status, saved = Measured(math.nan, math.nan, False), "done", trainer.step
     first, start = trainer.step, time.perf_counter()
     drawn = start
     with tqdm(
