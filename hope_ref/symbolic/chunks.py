@@ -77,10 +77,19 @@ def _chunk_state(said: Statement) -> sp.Matrix:
     return gamma[-1] * said.arguments["state"] + writes.T * said.arguments["phi"]
 
 
-def _two_steps() -> Sides:
-    """Two tokens, d_out = 2. Put S_{t-1} = γ_{t-1} S_0 + Σ_{s<t} D_{t-1,s} w_s φ_sᵀ into w_t: by induction at every C."""
-    said = statement(length=2, d_out=2)
-    return Sides(said.results["state"], _chunk_state(said))
+def _token_writes() -> Sides:
+    """Three tokens, d_out = 2: w_t = η_t (u_t - S_{t-1} φ_t), read off the token loop before each write.
+
+    Put S_{t-1} = γ_{t-1} S_0 + Σ_{s<t} D_{t-1,s} w_s φ_sᵀ into it: by induction at every C. Three tokens are the fewest at
+    which a D_{t-1,s} with s < t - 1 is not 1.
+    """
+    said = statement(length=3, d_out=2)
+    phi, u, eta = (said.arguments[name] for name in ("phi", "u", "eta"))
+    rows = []
+    for t in range(3):
+        before = statement(length=t, d_out=2).results["state"]  # S_{t-1}
+        rows.append(eta[t] * (u.row(t) - phi.row(t) * before.T))
+    return Sides(sp.Matrix.vstack(*rows), _writes(said))
 
 
 def _three_steps() -> Sides:
@@ -90,8 +99,8 @@ def _three_steps() -> Sides:
 
 
 def _reads() -> Sides:
-    """S_t q_t for every token of the chunk: the same unrolling, stopped at t; by linearity in the writes, at every C."""
-    said = statement(length=2)
+    """S_t q_t for each of three tokens: the same unrolling, stopped at t; by linearity in the writes, at every C."""
+    said = statement(length=3)
     q, phi, alpha, start = (said.arguments[name] for name in ("q", "phi", "alpha", "state"))
     gamma, ratio = _decays(alpha)
     scores = ratio.multiply_elementwise(q * phi.T)
@@ -99,12 +108,12 @@ def _reads() -> Sides:
 
 
 def _momentum() -> Sides:
-    """Two tokens with a momentum that starts anywhere, and a shift: final state and both reads.
+    """Three tokens with a momentum that starts anywhere, and a shift: final state and all reads.
 
     B_t is itself an unrolled recurrence with decays μ, so what has reached S_t is a product of two triangular matrices
-    of decays, c = D E and b = D ε; the rest is the induction of `three_steps`.
+    of decays, c = D E and b = D ε; the rest is the induction of `three_steps`. With two tokens c_{t-1,s} would be 1.
     """
-    said = momentum_statement(length=2)
+    said = momentum_statement(length=3)
     q, phi, u, eta, alpha, start, mu, first, shift = said.arguments.values()
     (gamma, ratio), (fade, fade_ratio) = _decays(alpha), _decays(mu)
     fade_column = sp.Matrix(fade[1:])
@@ -114,11 +123,11 @@ def _momentum() -> Sides:
     wanted = sp.diag(*gamma[:-1]) * phi * start.T + phi * shift.T
     wanted += sp.diag(*(before * fade_column)) * phi * first.T
     wanted += (before * fade_ratio).multiply_elementwise(rates) * u
-    erased = (sp.eye(2) + before.multiply_elementwise(rates)).lower_triangular_solve(
+    erased = (sp.eye(3) + before.multiply_elementwise(rates)).lower_triangular_solve(
         wanted
     )  # p, a row per token
     answers = []
-    for t in range(2):
+    for t in range(3):
         moved = sp.diag(*eta) * (sp.diag(*ratio_u.row(t)) * u - sp.diag(*ratio.row(t)) * erased)
         state = gamma[t + 1] * start + reach[t] * first + moved.T * phi
         answers.append(state * q.row(t).T)
@@ -128,26 +137,29 @@ def _momentum() -> Sides:
     )
 
 
-CHUNK = 3  # the size at which boundaries are counted
+CHUNKS = (2, 3)  # the sizes at which boundaries are counted
 
 
 def _boundaries() -> sp.Matrix:
-    """Walk through two chunks: at its first token a chunk keeps the number of tokens seen, and all its tokens use that."""
-    kept, seen = [], 0
-    for _ in range(2):
-        at_start = seen
-        for _ in range(CHUNK):
-            kept.append(at_start)
-            seen += 1
-    return sp.Matrix([kept, kept])
+    """Walk through two chunks of each size: a chunk's tokens all use the number of tokens seen before its first one."""
+    rows = []
+    for size in CHUNKS:
+        kept, seen = [], 0
+        for _ in range(2):
+            at_start = seen
+            for _ in range(size):
+                kept.append(at_start)
+                seen += 1
+        rows.append(sp.Matrix([kept, kept]))
+    return sp.Matrix.hstack(*rows)
 
 
 def _counted(first: Callable[[Any], Any], second: Callable[[Any], Any]) -> sp.Matrix:
     """A formula for tokens counted from 0, in the first row, and one for tokens counted from 1, in the second."""
     return sp.Matrix(
         [
-            [CHUNK * first(sp.Rational(t, CHUNK)) for t in range(2 * CHUNK)],
-            [CHUNK * second(sp.Rational(t, CHUNK)) for t in range(1, 2 * CHUNK + 1)],
+            [size * first(sp.Rational(t, size)) for size in CHUNKS for t in range(2 * size)],
+            [size * second(sp.Rational(t, size)) for size in CHUNKS for t in range(1, 2 * size + 1)],
         ]
     )
 
@@ -225,12 +237,12 @@ IDENTITIES = (
         _boundary_printed,
     ),
     Identity(
-        "chunks.two_steps",
+        "chunks.writes",
         "D",
-        "Two steps of decay, erase and write equal one unit lower-triangular solve and one weighted sum.",
+        "The writes of a chunk solve one unit lower-triangular system.",
         _SOLVE,
         _SOLVE,
-        _two_steps,
+        _token_writes,
     ),
     Identity(
         "chunks.three_steps",

@@ -106,12 +106,14 @@ def _sides(count: int, d_in: int, names: tuple[str, ...]) -> Sides:
 
 
 def _backward() -> Sides:
-    """Two tokens, d_in = 2: by S_0, u and η."""
-    return _sides(2, 2, ("state", "u", "eta"))
+    """By S_0, u and η: three tokens, so that D_{2,1} is not 1, with d_in = 1; and two tokens with d_in = 2."""
+    names = ("state", "u", "eta")
+    three, two = _sides(3, 1, names), _sides(2, 2, names)
+    return Sides(*(sp.Matrix.vstack(*sides) for sides in zip(three, two, strict=True)))
 
 
 def _gradients() -> Sides:
-    """Three tokens, so that D_{2,1} is more than 1, d_in = 1: by q, φ and log α."""
+    """Three tokens, so that D_{2,1} is not 1, d_in = 1: by q, φ and log α."""
     return _sides(3, 1, ("q", "phi", "log alpha"))
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
+from hope_ref import symbolic
 from hope_ref.symbolic.errata import ERRATA, KINDS, Erratum, markdown
 from hope_ref.symbolic.identity import residual
 
@@ -12,6 +15,15 @@ ROWS = 35  # all rows, so that none is lost
 
 def test_no_row_is_missing_and_none_stands_twice() -> None:
     assert [erratum.row for erratum in ERRATA] == list(range(1, ROWS + 1))
+
+
+def test_the_averages_that_are_proved_wrong_are_those_printed() -> None:
+    identity = symbolic.named("tables.averages")
+    assert identity.printed_proof is not None
+    quoted = [f"{float(number):.2f}" for number in identity.printed_proof().stated]
+    assert quoted == re.findall(r"\d+\.\d+", identity.printed)
+    row = next(erratum.printed for erratum in ERRATA if erratum.identity == identity.name)
+    assert all(number in row for number in quoted)
 
 
 @pytest.mark.parametrize("erratum", ERRATA, ids=lambda e: f"row{e.row}-{e.kind}")
@@ -41,8 +53,6 @@ def test_each_kind_is_proved_as_it_asks(erratum: Erratum) -> None:
 
 
 def test_every_wrong_print_among_the_identities_is_in_the_errata() -> None:
-    from hope_ref import symbolic
-
     named = {erratum.identity for erratum in ERRATA}
     for identity in symbolic.identities():
         if identity.printed_proof is not None and identity.printed_residual().is_zero_matrix is not True:

@@ -28,8 +28,10 @@ def test_doubling_at_every_size(size: int) -> None:
 
 def test_the_backward_identity_speaks_of_every_input_it_names() -> None:
     sides = symbolic.named("kernels.backward").proof()
-    assert sides.derived.shape == (6, 1)  # S_0 (1, 2), u (2, 1), η (2)
+    assert sides.derived.shape == (7 + 6, 1)  # S_0 (1, 1), u (3, 1), η (3); S_0 (1, 2), u (2, 1), η (2)
     assert all(entry != 0 for entry in sides.derived)
+    first = sides.derived[1].free_symbols  # by u_1, whose write reaches the third token through α_2
+    assert {str(symbol) for symbol in first} >= {"alpha_2", "alpha_3", "x_31", "Z_11"}
 
 
 def test_without_the_erase_base_the_distance_is_another_recurrence() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import sympy as sp
 
-from hope_ref import symbolic
+from hope_ref import reference, symbolic
 from hope_ref.symbolic import momentum, newton_schulz
 from hope_ref.symbolic.identity import slip
 
@@ -54,3 +54,12 @@ def test_the_symbolic_step_maps_singular_values_at_other_sizes(
 def test_the_statement_has_the_names_of_the_reference() -> None:
     for statement in (momentum.statement(), momentum.delta_statement("implicit")):
         assert list(statement.results) == ["w", "m"]
+
+
+@pytest.mark.parametrize("write", ["explicit", "implicit"])
+def test_the_delta_statement_is_what_the_reference_computes(write: str) -> None:
+    said = momentum.delta_statement(write)
+    point = said.random_point(np.random.default_rng(0))
+    w, m = reference.momentum.delta_momentum_step(**point, write=write)
+    for got, want in zip((w, m), said.evaluate(**point).values(), strict=True):
+        np.testing.assert_allclose(got, want, rtol=0, atol=1e-13)
