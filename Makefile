@@ -11,15 +11,54 @@ export MKL_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 export MPLBACKEND ?= agg
 
-.PHONY: run test verify-full soak lint lab notebooks figures results docs site slides student browser clean help
+.PHONY: run test test-all test-rest test-oldest mutants show-selection fonts verify-full soak lint lab notebooks figures results docs site slides student browser clean help
 
 run: $(READY)  ## prove every identity, show the agreement matrix, train a tiny HOPE on real text
 	$(BIN)/python -m hope_ref run
 
-test: lint  ## lint, types, every test, every notebook (strictly), coverage
-	$(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout=300 \
-	  --nbval-sanitize-with tests/notebooks/sanitize.cfg \
-	  --cov=hope_ref --cov-report=term --cov-fail-under=95 --durations=10 tests notebooks
+# What `make test` selects: the options and the paths that `make mutants` reads as well.
+NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=300 --nbval-sanitize-with tests/notebooks/sanitize.cfg
+SELECTED := $(NBVAL) -m "not slow" --ignore=notebooks/solutions --ignore-glob="notebooks/A*"
+SELECTED_PATHS := tests notebooks
+# Two files at a time on two cores; a file, a notebook too, stays in one process.
+SPREAD := -n logical --maxprocesses=8 --dist loadfile --no-loadscope-reorder --durations=10
+# COVERAGE=1 measures as well, into .coverage.
+COVER = $(if $(COVERAGE),--cov=hope_ref --cov-report= )
+PYTEST = $(BIN)/python -m pytest $(SPREAD) $(COVER)
+
+test: lint fonts  ## lint, types, the tests, every notebook of the course (strictly)
+	$(if $(COVERAGE),rm -f .coverage)
+	$(PYTEST) $(SELECTED) $(SELECTED_PATHS)
+
+test-all:  ## all of `make test` and what it leaves out: slow tests, appendices, solutions, pages in a browser; coverage
+	$(MAKE) test COVERAGE=1
+	$(MAKE) test-rest COVERAGE=1
+
+test-rest: $(READY) fonts  ## what `make test` leaves out
+	$(PYTEST) $(if $(COVERAGE),--cov-append) -m slow tests
+	$(PYTEST) $(if $(COVERAGE),--cov-append --cov-report=term --cov-fail-under=95) $(NBVAL) notebooks/solutions notebooks/A*.ipynb
+	$(BIN)/python -m hope_ref verify --random 60 --finite 2000
+	$(BIN)/python -m hope_ref soak --tokens 100000
+
+# The lower bounds of pyproject.toml, each as an exact version. Notebooks are left out: stored outputs are of the newest.
+OLDEST := .venv-oldest
+test-oldest: $(OLDEST)/.ready  ## the tests with the oldest versions that pyproject.toml allows
+	$(OLDEST)/bin/python -m pytest $(SPREAD) -m "not slow" tests --ignore=tests/docs --ignore=tests/notebooks
+
+$(OLDEST)/.ready: pyproject.toml tests/lower_bounds.py | $(READY)
+	$(PYTHON) -m venv $(OLDEST)
+	$(BIN)/python tests/lower_bounds.py > $(OLDEST)/constraints.txt
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check -c $(OLDEST)/constraints.txt -e '.[test]'
+	@touch $(OLDEST)/.ready
+
+mutants: $(READY)  ## plant each fault of tests/mutations in a copy: a test must turn red (ONLY="NAME ..." for some)
+	$(BIN)/python tests/mutations/run.py $(ONLY)
+
+show-selection:
+	@printf '%s\n' '$(SELECTED)' '$(SELECTED_PATHS)'
+
+fonts: $(READY)  # Matplotlib says on stderr that it builds its font cache: not within a notebook
+	@$(BIN)/python -c 'import matplotlib.font_manager' 2>/dev/null
 
 verify-full: $(READY)  ## 300 whole models with random options against the reference, 10,000 bounded ones run
 	$(BIN)/python -m hope_ref verify --random 300 --finite 10000 --report results/random_configurations.json
@@ -35,7 +74,7 @@ lint: $(READY)
 lab: $(READY)  ## open JupyterLab in notebooks/
 	$(BIN)/jupyter lab --notebook-dir=notebooks
 
-notebooks: $(READY)  ## execute every notebook again, in place
+notebooks: $(READY) fonts  ## execute every notebook again, in place
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace \
 	  --ExecutePreprocessor.record_timing=False --ExecutePreprocessor.timeout=300 $(NOTEBOOKS)
 

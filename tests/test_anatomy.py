@@ -254,6 +254,7 @@ def test_tables() -> None:
     assert len(lines) == len(rows) + 3
     assert lines[-1] == "| all |  |  |  | 15,000 | 3,000 |"
     assert {line.count("|") for line in lines} == {7}
+    assert markdown(anatomy("adam", rows=30, columns=10)).endswith("| all |  |  |  | 600 | 300 |")
     lines = text(rows).splitlines()
     assert len(lines) == len(rows) + 2
     assert lines[-1].startswith("all ")

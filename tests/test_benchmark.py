@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,31 @@ def arguments(*given: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     benchmark.add_arguments(parser)
     return parser.parse_args(list(given))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("--width", "0"), "--width must be >= 1, got 0"),
+        (("--tokens", "-5"), "--tokens must be >= 1, got -5"),
+        (("--chunk-size", "0"), "--chunk-size must be >= 1, got 0"),
+        (("--repeats", "0"), "--repeats must be >= 1, got 0"),
+        (("--threads", "0"), "--threads must be >= 1, got 0"),
+    ],
+)
+def test_bad_options_are_named(
+    given: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert benchmark.main(arguments(*given)) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_first_turn_is_not_counted() -> None:
+    called: list[str] = []
+    runs = {name: partial(called.append, name) for name in "ab"}
+    found = benchmark.in_turns(runs, 2, "cpu")
+    assert called == list("ababab")
+    assert [len(seconds) for seconds in found.values()] == [2, 2]
 
 
 @pytest.fixture(scope="module")
@@ -142,23 +168,6 @@ def test_a_failed_write_leaves_the_old_record(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(TypeError):
         benchmark.write_json(path, {"new": object()})
     assert json.loads(path.read_text(encoding="utf-8")) == {"old": 1}
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        (("--width", "0"), "--width must be >= 1, got 0"),
-        (("--tokens", "-5"), "--tokens must be >= 1, got -5"),
-        (("--chunk-size", "0"), "--chunk-size must be >= 1, got 0"),
-        (("--repeats", "0"), "--repeats must be >= 1, got 0"),
-        (("--threads", "0"), "--threads must be >= 1, got 0"),
-    ],
-)
-def test_bad_options_are_named(
-    given: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert benchmark.main(arguments(*given)) == 2
-    assert message in capsys.readouterr().err
 
 
 def test_a_missing_device_is_said(

@@ -33,6 +33,7 @@ def test_ratios_are_theirs_over_ours_round_by_round(fake: dict[str, Any]) -> Non
     assert all(name in text for name in peers.RATIOS)
 
 
+@pytest.mark.slow
 def test_our_own_programs_run() -> None:
     for whose, text in peers.RUNS.values():
         if whose == "ours":

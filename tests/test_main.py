@@ -13,26 +13,6 @@ from hope_ref import agreement, symbolic
 from hope_ref.agreement import comparison
 
 
-def test_run_shows_proofs_matrix_figures_training_and_the_way(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    figures = tmp_path / "figures"
-    monkeypatch.chdir(tmp_path)  # training leaves its files in ./runs
-    assert command.main(["run", "--figures", str(figures), "--steps", "2"]) == 0
-    shown = capsys.readouterr().out
-    identities = symbolic.identities()
-    assert f"{len(identities)} of {len(identities)} identities are proved" in shown
-    for identity in identities:
-        assert f"proved  {identity.name}" in shown
-    for component in agreement.components():
-        assert component.name in shown
-    assert "DISAGREE" not in shown
-    assert {file.stem for file in figures.iterdir()} == set(command.README_FIGURES)
-    assert "this HOPE after 2 steps" in shown
-    assert "learning while it reads" in shown
-    assert "notebooks/00_run_it_and_read_the_map.ipynb" in shown
-
-
 def test_run_fails_when_a_proof_fails(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,3 +76,23 @@ def test_as_a_program() -> None:
     bare = subprocess.run(call, capture_output=True, text=True, check=False, timeout=600)
     assert bare.returncode == 2
     assert "COMMAND" in bare.stderr
+
+
+def test_run_shows_proofs_matrix_figures_training_and_the_way(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = tmp_path / "figures"
+    monkeypatch.chdir(tmp_path)  # training leaves its files in ./runs
+    assert command.main(["run", "--figures", str(figures), "--steps", "2"]) == 0
+    shown = capsys.readouterr().out
+    identities = symbolic.identities()
+    assert f"{len(identities)} of {len(identities)} identities are proved" in shown
+    for identity in identities:
+        assert f"proved  {identity.name}" in shown
+    for component in agreement.components():
+        assert component.name in shown
+    assert "DISAGREE" not in shown
+    assert {file.stem for file in figures.iterdir()} == set(command.README_FIGURES)
+    assert "this HOPE after 2 steps" in shown
+    assert "learning while it reads" in shown
+    assert "notebooks/00_run_it_and_read_the_map.ipynb" in shown

@@ -23,6 +23,13 @@ def test_each_symbol_is_complete(symbol: notation.Symbol) -> None:
     assert re.fullmatch(r"S \d+|P (\d|Fig|Alg|Table).*|P20 \d+|Titans|D", symbol.source), symbol.source
 
 
+def test_a_norm_keeps_its_double_bars_in_a_table() -> None:
+    r"""Markdown takes one backslash away before a bar: what is left must be LaTeX's \|."""
+    row = notation.table("frobenius").splitlines()[-1]
+    assert row.startswith(r"| $\\|W\\|_F$ | `frobenius` |")
+    assert row.replace(r"\|", "|").startswith(rf"| ${notation.symbol('frobenius').latex}$ |")
+
+
 def test_no_two_symbols_look_alike_within_a_topic() -> None:
     seen = [(s.topic, s.latex) for s in notation.SYMBOLS]
     assert len(set(seen)) == len(seen)

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -51,14 +52,21 @@ def test_every_range_admits_its_pin(requirement: Requirement) -> None:
 def test_constraints_are_exact() -> None:
     for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines():
         assert not line or line.startswith("#") or re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", line), line
-    assert pins()["torch"] == "2.13.0"
 
 
-@pytest.mark.parametrize("requirement", declared(*OPTIONAL), ids=lambda r: r.name)
-def test_what_runs_here_is_what_is_pinned(requirement: Requirement) -> None:
+def test_what_runs_here_is_what_is_declared() -> None:
+    """A version within its range is fine, one beside its pin is worth a warning: stored outputs come from the pins."""
     from importlib.metadata import version
 
-    assert version(requirement.name).split("+")[0] == pins()[canonicalize_name(requirement.name)]
+    for requirement in declared(*OPTIONAL):
+        here, pinned = version(requirement.name).split("+")[0], pins()[canonicalize_name(requirement.name)]
+        assert requirement.specifier.contains(here, prereleases=True), (
+            f"{requirement} is wanted, {here} is here"
+        )
+        if here != pinned:
+            warnings.warn(
+                f"{requirement.name} {here} runs here, {pinned} is in constraints.txt", stacklevel=1
+            )
 
 
 def test_environment_yml_is_python_and_this_package() -> None:

@@ -11,14 +11,6 @@ from hope_ref.__main__ import main
 SMALL = {"width": 8, "memory_chunk_size": 4, "projection_chunk_size": 4, "levels_chunk_sizes": (8, 16)}
 
 
-def test_fifty_thousand_tokens_through_the_default_model() -> None:
-    with torch.no_grad():
-        found = soak.soak(50_000, width=16)
-    assert len(found) == 10
-    assert found[-1].tokens == 50_000
-    assert soak.passed(found), found
-
-
 @pytest.mark.parametrize("signal", soak.SIGNALS)
 def test_every_signal_stays_bounded(signal: str) -> None:
     found = soak.soak(600, signal=signal, stretch=70, marks=4, **SMALL)
@@ -40,6 +32,10 @@ def test_growth_in_size_or_in_number_fails() -> None:
     assert soak.passed(marks)
     assert not soak.passed([marks[0], marks[1]._replace(largest=11.0)])
     assert not soak.passed([marks[0], marks[1]._replace(numbers=6)])
+    slowly = [soak.Mark(10 * number, largest, 5, 5.0) for number, largest in enumerate((1.0, 4.0, 11.0), 1)]
+    assert soak.passed(slowly[:2])
+    assert soak.passed(slowly[1:])
+    assert not soak.passed(slowly)  # measured from the first mark
 
 
 def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -60,3 +56,12 @@ def test_the_command_fails_where_the_state_does(
 def test_bad_input_is_named() -> None:
     with pytest.raises(ValueError, match="signal must be one of"):
         soak.soak(5, signal="loud")
+
+
+@pytest.mark.slow
+def test_fifty_thousand_tokens_through_the_default_model() -> None:
+    with torch.no_grad():
+        found = soak.soak(50_000, width=16)
+    assert len(found) == 10
+    assert found[-1].tokens == 50_000
+    assert soak.passed(found), found

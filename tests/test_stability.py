@@ -51,6 +51,39 @@ def projections_kept(trace: Trace) -> Array:
     return np.asarray(total / total[0])
 
 
+# --- what is said of a trace ----------------------------------------------------------------------------------------
+
+
+def made(overflow: int | None = None, **norms: tuple[float, ...]) -> Trace:
+    nothing = np.zeros(0)
+    return Trace({n: np.array(a) for n, a in norms.items()}, {}, {}, {}, {}, nothing, nothing, overflow)
+
+
+@pytest.mark.parametrize(
+    ("traces", "words"),
+    [
+        ([made(w=(1, 1)), made(w=(1, 0.11))], "steady"),
+        ([made(w=(1, 999)), made(w=(1, 1))], "steady"),
+        ([made(w=(1, 1001, 1)), made(w=(1, 1))], "grows past 1000 times its start"),
+        ([made(a=(1, 1001), b=(5, 1))], "steady"),
+        ([made(0, w=(1, np.nan)), made(1, w=(1, np.inf))], "overflows"),
+        ([made(w=(1, 1)), made(3, w=(1, np.inf))], "overflows on 1 of 2 seeds"),
+        ([made(a=(1, 0.09), b=(1, 0.09), c=(0, 0)), made(a=(1, 0), b=(1, 1), c=(0, 0))], "erases a"),
+        ([made(a=(1, 0.09), b=(2, 0.1))], "erases everything"),
+    ],
+)
+def test_verdicts_follow_their_thresholds(traces: list[Trace], words: str) -> None:
+    assert stability.verdict(traces) == words
+
+
+def test_the_largest_norm_is_the_largest_finite_one() -> None:
+    assert stability._largest(made(0, a=(1, np.inf, np.nan), b=(1, 3, 2))) == 3
+
+
+def test_kept_shares_leave_out_what_starts_from_nothing() -> None:
+    assert kept_shares(made(a=(2, 3, 1), b=(0, 5, 1))) == {"a": 0.5}
+
+
 # --- the measurement itself -----------------------------------------------------------------------------------------
 
 EACH: dict[str, HopeConfig] = {
@@ -424,6 +457,7 @@ def by_name(rows: list[stability.Row], base: str) -> dict[tuple[str, str], stabi
     return {(row.option, row.value): row for row in rows if row.base == base}
 
 
+@pytest.mark.slow
 def test_the_survey_measures_every_other_value_off_both_bases(rows: list[stability.Row]) -> None:
     for base, config in (("default", HopeConfig()), ("printed", HopeConfig.printed())):
         found = by_name(rows, base)
@@ -478,36 +512,6 @@ def test_a_row_is_what_its_traces_say() -> None:
     assert row.least_kept == min(min(kept_shares(t).values()) for t in traces if t.overflow is None)
     assert row.verdict == "overflows on 3 of 5 seeds"
     assert {r.option for r in rows} == {"base", "memory_chunk_size"}
-
-
-def made(overflow: int | None = None, **norms: tuple[float, ...]) -> Trace:
-    nothing = np.zeros(0)
-    return Trace({n: np.array(a) for n, a in norms.items()}, {}, {}, {}, {}, nothing, nothing, overflow)
-
-
-@pytest.mark.parametrize(
-    ("traces", "words"),
-    [
-        ([made(w=(1, 1)), made(w=(1, 0.11))], "steady"),
-        ([made(w=(1, 999)), made(w=(1, 1))], "steady"),
-        ([made(w=(1, 1001, 1)), made(w=(1, 1))], "grows past 1000 times its start"),
-        ([made(a=(1, 1001), b=(5, 1))], "steady"),
-        ([made(0, w=(1, np.nan)), made(1, w=(1, np.inf))], "overflows"),
-        ([made(w=(1, 1)), made(3, w=(1, np.inf))], "overflows on 1 of 2 seeds"),
-        ([made(a=(1, 0.09), b=(1, 0.09), c=(0, 0)), made(a=(1, 0), b=(1, 1), c=(0, 0))], "erases a"),
-        ([made(a=(1, 0.09), b=(2, 0.1))], "erases everything"),
-    ],
-)
-def test_verdicts_follow_their_thresholds(traces: list[Trace], words: str) -> None:
-    assert stability.verdict(traces) == words
-
-
-def test_the_largest_norm_is_the_largest_finite_one() -> None:
-    assert stability._largest(made(0, a=(1, np.inf, np.nan), b=(1, 3, 2))) == 3
-
-
-def test_kept_shares_leave_out_what_starts_from_nothing() -> None:
-    assert kept_shares(made(a=(2, 3, 1), b=(0, 5, 1))) == {"a": 0.5}
 
 
 # --- bad input and the command --------------------------------------------------------------------------------------

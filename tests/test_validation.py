@@ -25,6 +25,10 @@ CASES: list[tuple[Callable[[], Any], str]] = [
     (lambda: door.scalar("beta", 1.5, 0, 1), "beta must be <= 1, got max 1.5"),
     (lambda: door.scalar("beta", [0.5]), r"beta must have shape \(\), got \(1,\)"),
     (lambda: door.per_token("eta", [0.1, -0.2], 2, low=0), "eta must be >= 0, got min -0.2"),
+    (
+        lambda: door.same_names("state", {"b": 1, "c": 2}, ("a", "b")),
+        "state must hold a, b; missing: a, unknown: c",
+    ),
 ]
 
 

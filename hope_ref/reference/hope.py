@@ -86,10 +86,21 @@ def hope(
         ValueError: naming the argument, what it got and what it wants.
     """
     parameters, count = checked_parameters(parameters, config, mixer)
-    embedding = parameters["embedding"]
-    indices = checked_tokens(tokens, len(embedding))
+    indices = checked_tokens(tokens, len(parameters["embedding"]))
     start = _start(parameters, count, config, mixer)
-    state = start if state is None else _checked_state(state, start, parameters, config)
+    return stream(
+        indices,
+        parameters,
+        config,
+        start if state is None else _checked_state(state, start, parameters, config),
+    )
+
+
+def stream(
+    indices: Array, parameters: Arrays, config: HopeConfig, state: HopeState
+) -> tuple[Array, HopeState]:
+    """What `hope` computes, with nothing checked: for a loop whose arguments are its own."""
+    embedding = parameters["embedding"]
     x, blocks = embedding[indices], []  # (T, d)
     with np.errstate(over="ignore", invalid="ignore"):  # seen in the results
         for index, before in enumerate(state.blocks):

@@ -27,6 +27,7 @@ from hope_ref.reference.hope import (
     initial_state,
     levels,
     mix,
+    stream,
 )
 from hope_ref.reference.hope_layers import part
 from hope_ref.validation import Array
@@ -75,11 +76,12 @@ def adapt(
     if not isinstance(state, AdaptationState):
         raise ValueError(f"state must be an AdaptationState or None, got {type(state).__name__}")
     start, now, segment = state
+    hope(segment, parameters, config, start, mixer=mixer)  # checks them: the loop below does not
     logits = [np.zeros((0, len(parameters["embedding"])))]
     for token in tokens:
         if len(segment) == config.levels_chunk_sizes[0]:
             targets = np.append(segment[1:], token)
-            now = learned(now, start, segment, targets, parameters, config, mixer)
+            now = learned(now, start, segment, targets, parameters, config)
             start, segment = now, segment[:0]
         here, now = hope([token], parameters, config, now, mixer=mixer)
         logits.append(here)
@@ -94,7 +96,6 @@ def learned(
     targets: Array,
     parameters: Arrays,
     config: HopeConfig,
-    mixer: str,
 ) -> HopeState:
     """Take one segment's gradients into the sums of every level; move the levels whose chunk is complete."""
     options, blocks = of_config(config), []
@@ -102,7 +103,7 @@ def learned(
     for index, block_state in enumerate(now.blocks):
         found = []
         for level, before in enumerate(block_state.continuum.levels):
-            loss = with_weights(start, index, level, segment, targets, parameters, config, mixer)
+            loss = with_weights(start, index, level, segment, targets, parameters, config)
             gradient1 = central_differences(partial(loss, "w1"), before.w1)
             gradient2 = central_differences(partial(loss, "w2"), before.w2)
             phi1, phi2 = inputs[index][level]
@@ -123,7 +124,6 @@ def with_weights(
     targets: Array,
     parameters: Arrays,
     config: HopeConfig,
-    mixer: str,
 ) -> Callable[[str, Array], float]:
     """Σ L over the segment as a function of w1 or w2, by name, of one level of one block."""
 
@@ -133,7 +133,7 @@ def with_weights(
         moved: list[LevelState] = list(continuum.levels)
         moved[level] = moved[level]._replace(**{name: weight})
         changed[index] = changed[index]._replace(continuum=continuum._replace(levels=tuple(moved)))
-        logits, _ = hope(segment, parameters, config, start._replace(blocks=tuple(changed)), mixer=mixer)
+        logits, _ = stream(segment, parameters, config, start._replace(blocks=tuple(changed)))
         return next_token_loss(logits, targets)
 
     return loss

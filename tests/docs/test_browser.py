@@ -9,6 +9,8 @@ import pytest
 from browser import Browser
 from web_pages import WebPage
 
+pytestmark = pytest.mark.slow  # builds all pages
+
 ROOT = Path(__file__).parents[2]
 COURSE = sorted((ROOT / "notebooks").glob("*.ipynb"))
 TOO_WIDE = """(() => {

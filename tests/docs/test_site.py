@@ -14,6 +14,8 @@ from fontTools.ttLib import TTFont
 from hope_docs import api, notebooks, stage
 from web_pages import WebPage, asks_elsewhere, broken, out_of_order, unconverted
 
+pytestmark = pytest.mark.slow  # builds all pages
+
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
 

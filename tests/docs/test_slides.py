@@ -10,6 +10,8 @@ import pytest
 from hope_docs import slides as maker
 from web_pages import WebPage, asks_elsewhere, broken, unconverted
 
+pytestmark = pytest.mark.slow  # builds all pages
+
 ROOT = Path(__file__).parents[2]
 COURSE = sorted((ROOT / "notebooks").glob("*.ipynb"))
 

@@ -146,6 +146,7 @@ def without_times(found: Any) -> Any:
     return {name: without_times(value) for name, value in found.items() if "second" not in name}
 
 
+@pytest.mark.slow
 def test_side_by_side_in_processes_of_their_own(tmp_path: Path) -> None:
     cells = experiments.experiment("optimizers").cells("quick", [0])[:2]
     start = time.perf_counter()

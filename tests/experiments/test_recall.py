@@ -100,6 +100,19 @@ def test_a_cell_measured_twice_is_the_same_and_another_seed_is_not(quick: list[R
     assert other["final_loss"] != again["final_loss"]
 
 
+def test_every_seed_has_batches_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not only another start: the seed of the cell reaches every batch."""
+    own, seeds = task.training_batch, []
+
+    def noted(step: int, steps: int, most: int, batch: int, seed: int, symbols: int) -> task.Batch:
+        seeds.append(seed)
+        return own(step, steps, most, batch, seed, symbols)
+
+    monkeypatch.setattr(task, "training_batch", noted)
+    EXPERIMENT.measure(EXPERIMENT.cells("quick", [7])[0])
+    assert seeds == [7] * 3
+
+
 def test_training_never_draws_the_test(quick: list[Record]) -> None:
     settings = quick[0].cell.settings
     pairs, symbols = settings["most"], settings["symbols"]

@@ -6,6 +6,7 @@ import pytest
 from hope_ref import golden
 from hope_ref.config import HopeConfig
 from hope_ref.golden import ours
+from hope_ref.golden.check import relative_error
 from hope_ref.reference import self_modifying_titans as smt
 from hope_ref.reference.memory_states import initial_state
 
@@ -14,6 +15,24 @@ SHIPPED = golden.paths(golden.FOLDER)
 
 def vector(name):
     return golden.load(golden.FOLDER / f"{name}.npz")
+
+
+def test_nan_is_an_infinite_error_and_one_wrong_array_is_enough():
+    assert relative_error(np.array([1.0, np.nan]), np.ones(2)) == np.inf
+    assert relative_error(np.array([2.0]), np.array([4.0])) == 0.5
+    right, wrong = golden.Finding("outputs", 1e-12, ""), golden.Finding("final_memory", 1e-3, "")
+    assert golden.Report((right, right), 1e-9, "").agrees()
+    assert not golden.Report((right, wrong), 1e-9, "").agrees()
+
+
+def test_a_result_that_is_not_returned_is_missed():
+    def forgetful(**named):
+        return {"outputs": ours.delta_rule(**named)["outputs"]}
+
+    report = golden.check(vector("delta_rule"), forgetful)
+    assert not report.agrees()
+    assert [finding.array for finding in report.findings] == ["outputs", "final_memory"]
+    assert report.findings[1].note == "missing; returned: outputs"
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
@@ -112,6 +131,7 @@ def test_nothing_in_common_is_no_cause():
     assert report.cause == ""
 
 
+@pytest.mark.slow  # all pairs of options are tried
 def test_a_bug_that_no_option_explains_is_not_explained():
     def shifted(**named):
         results = ours.self_modifying_titans(**named)

@@ -44,6 +44,13 @@ def test_check_exits_with_1_and_names_the_array(theirs, capsys):
     assert "final_memory" in capsys.readouterr().out
 
 
+def test_one_of_two_that_disagrees_is_enough_for_1(tmp_path, theirs, capsys):
+    golden.save(tmp_path / "empty.npz", golden.make("delta_rule", tokens=0)._replace(tolerance=1.0))
+    golden.save(tmp_path / "full.npz", golden.make("delta_rule"))
+    assert golden.main(["check", str(tmp_path), "--implementation", theirs]) == 1
+    assert "1 of 2 vectors agree" in capsys.readouterr().out
+
+
 def test_check_of_the_whole_folder(capsys):
     assert golden.main(["check", "--implementation", "hope_ref.golden.ours"]) == 0
     assert f"{len(SHIPPED)} of {len(SHIPPED)} vectors agree" in capsys.readouterr().out

@@ -24,6 +24,13 @@ def test_the_shipped_files_are_those_of_the_list_and_small():
     assert {file.suffix for file in golden.FOLDER.iterdir()} == {".npz", ".json"}
 
 
+def test_nine_digits_are_asked_for():
+    assert golden.make("delta_rule").tolerance == 1e-9
+    assert {json.loads(p.with_suffix(".json").read_text(encoding="utf-8"))["tolerance"] for p in SHIPPED} == {
+        1e-9
+    }
+
+
 def test_every_component_and_every_named_value_is_covered():
     vectors = [golden.load(path) for path in SHIPPED]
     assert {vector.component for vector in vectors} == set(components())
@@ -48,6 +55,54 @@ def test_both_configurations_are_there_as_they_are(name, config):
         "rule",
         "variant",
     }  # not of these memories
+
+
+def _truncate(folder):
+    path = folder / "a.npz"
+    path.write_bytes(path.read_bytes()[:-50])
+
+
+def _flip(folder):
+    content = bytearray((folder / "a.npz").read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / "a.npz").write_bytes(bytes(content))
+
+
+def _rewrite(**changes):
+    def change(folder):
+        manifest = json.loads((folder / "a.json").read_text(encoding="utf-8"))
+        (folder / "a.json").write_text(json.dumps({**manifest, **changes}), encoding="utf-8")
+
+    return change
+
+
+def _text(text):
+    return lambda folder: (folder / "a.json").write_bytes(text)
+
+
+DAMAGE = [
+    (_truncate, "a.npz: sha256 must be [0-9a-f]{64}, got [0-9a-f]{64}"),
+    (_flip, "a.npz: sha256 must be"),
+    (_rewrite(tolerance=1.0), "a.json: the manifest was changed"),
+    (_rewrite(options={"read": "pre"}), "a.json: the manifest was changed"),
+    (_rewrite(format=2), "format must be 1, got 2"),
+    (_rewrite(seed="seven"), "wrong or missing: seed"),
+    (_rewrite(extra=1), "must hold .*; wrong or missing: none"),
+    (_text(b"[]"), "format must be 1, got list"),
+    (_text(b'{"format":'), "a.json must be JSON"),
+    (lambda folder: (folder / "a.json").unlink(), "a.json must be there"),
+]
+
+
+@pytest.mark.parametrize(("damage", "message"), DAMAGE)
+def test_a_damaged_vector_is_refused(tmp_path, damage, message):
+    golden.save(tmp_path / "a.npz", golden.make("delta_rule"))
+    golden.load(tmp_path / "a.npz")
+    damage(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        golden.load(tmp_path / "a.npz")
+    assert golden.main(["check", str(tmp_path), "--implementation", "hope_ref.golden.ours"]) == 2
+    assert golden.main(["list", str(tmp_path)]) == 2
 
 
 @pytest.mark.parametrize("item", golden.shipped(), ids=lambda item: item.file)
@@ -183,54 +238,6 @@ def test_make_names_a_bad_final_array(monkeypatch):
 def test_bad_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         golden.make(**{"name": "self_modifying_titans", **arguments})
-
-
-def _truncate(folder):
-    path = folder / "a.npz"
-    path.write_bytes(path.read_bytes()[:-50])
-
-
-def _flip(folder):
-    content = bytearray((folder / "a.npz").read_bytes())
-    content[len(content) // 2] ^= 1
-    (folder / "a.npz").write_bytes(bytes(content))
-
-
-def _rewrite(**changes):
-    def change(folder):
-        manifest = json.loads((folder / "a.json").read_text(encoding="utf-8"))
-        (folder / "a.json").write_text(json.dumps({**manifest, **changes}), encoding="utf-8")
-
-    return change
-
-
-def _text(text):
-    return lambda folder: (folder / "a.json").write_bytes(text)
-
-
-DAMAGE = [
-    (_truncate, "a.npz: sha256 must be [0-9a-f]{64}, got [0-9a-f]{64}"),
-    (_flip, "a.npz: sha256 must be"),
-    (_rewrite(tolerance=1.0), "a.json: the manifest was changed"),
-    (_rewrite(options={"read": "pre"}), "a.json: the manifest was changed"),
-    (_rewrite(format=2), "format must be 1, got 2"),
-    (_rewrite(seed="seven"), "wrong or missing: seed"),
-    (_rewrite(extra=1), "must hold .*; wrong or missing: none"),
-    (_text(b"[]"), "format must be 1, got list"),
-    (_text(b'{"format":'), "a.json must be JSON"),
-    (lambda folder: (folder / "a.json").unlink(), "a.json must be there"),
-]
-
-
-@pytest.mark.parametrize(("damage", "message"), DAMAGE)
-def test_a_damaged_vector_is_refused(tmp_path, damage, message):
-    golden.save(tmp_path / "a.npz", golden.make("delta_rule"))
-    golden.load(tmp_path / "a.npz")
-    damage(tmp_path)
-    with pytest.raises(ValueError, match=message):
-        golden.load(tmp_path / "a.npz")
-    assert golden.main(["check", str(tmp_path), "--implementation", "hope_ref.golden.ours"]) == 2
-    assert golden.main(["list", str(tmp_path)]) == 2
 
 
 def test_a_lost_array_file_is_refused(tmp_path, capsys):

@@ -84,6 +84,8 @@ def test_what_the_kernels_lack(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
         ValueError, match=r"dtype must be float32 or bfloat16 with backend='triton', got torch.float64"
     ):
         delta_rule(*inputs(torch.float64), 0.5, backend="triton")
+    with pytest.raises(ValueError, match="d_in must be at most 128 with backend='triton', got 130"):
+        Hope(HopeConfig(width=8, hidden=130), 11, 1)(torch.arange(5), backend="triton")
     with pytest.raises(ValueError, match="d_in must be at most 128 with backend='triton', got 129"):
         delta_rule(*(torch.randn(5, 129) for _ in range(3)), 0.5, backend="triton")
     delta_rule(*inputs(torch.float64), 0.5, backend="auto")

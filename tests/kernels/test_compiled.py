@@ -30,9 +30,28 @@ def test_there_are_at_most_sixty() -> None:
     assert len(set(found)) == len(found) <= 60
     assert {one.architecture for one in found} == {80, 90}
     assert {one.dtype for one in found} == {"float32", "bfloat16"}
+    for kernel in KERNELS:  # every option of each kernel
+        own = [one for one in found if one.kernel == kernel and one.architecture == 90]
+        assert {one.erase for one in own} == {"before_decay", "after_decay", "none"}
+        assert {one.read for one in own} == {"post", "pre", "none"}
 
 
-@pytest.mark.parametrize("configuration", configurations(), ids=str)
+def at_once(one: Configuration) -> bool:
+    """Each kernel once for each type of number; the other shapes and options are for `make test-all`."""
+    width = 64 if one.dtype == "bfloat16" else 32
+    return one == Configuration(one.kernel, 90, 16, width, width, one.dtype)
+
+
+def test_each_kernel_is_compiled_for_each_type_at_once() -> None:
+    chosen = [(one.kernel, one.dtype) for one in configurations() if at_once(one)]
+    assert sorted(chosen) == sorted((k, dtype) for k in KERNELS for dtype in ("float32", "bfloat16"))
+
+
+@pytest.mark.parametrize(
+    "configuration",
+    [pytest.param(one, marks=[] if at_once(one) else pytest.mark.slow) for one in configurations()],
+    ids=str,
+)
 def test_it_compiles_and_fits(configuration: Configuration) -> None:
     report = compiled.report(configuration)
     assert 0 < report.registers <= 255
@@ -42,6 +61,7 @@ def test_it_compiles_and_fits(configuration: Configuration) -> None:
     assert report.instructions & {"mma", "wgmma"}, "no product is done by a tensor core"
 
 
+@pytest.mark.slow
 def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["kernels", "--quick"]) == 0
     said = capsys.readouterr().out

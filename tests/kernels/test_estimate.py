@@ -6,6 +6,7 @@ import importlib.util
 import json
 
 import pytest
+import torch
 from kernel_process import interpreted
 
 from hope_ref.parallel.kernels.configurations import KERNELS, Configuration
@@ -123,3 +124,23 @@ def test_the_table_says_what_it_is_and_which_bound_is_lower() -> None:
     for name, (flops, moved) in ROOFLINES.items():
         assert f"{name} (ridge {flops / moved:.0f})" in table[1]
     assert Work(6.0, 2.0).intensity == 3.0
+    assert any(line.endswith("memory, memory") for line in table)
+    for line in table[
+        2:
+    ]:  # FLOP/B, then what binds on each GPU, whose name is in brackets in the head of the table
+        *_, intensity, one, other = line.replace(",", "").split()
+        ridges = [flops / moved for flops, moved in ROOFLINES.values()]
+        wanted = ["memory" if float(intensity) < ridge else "products" for ridge in ridges]
+        assert [one, other] == wanted, line
+
+
+@pytest.mark.parametrize(
+    ("chunk", "levels"), [(1, 0), (2, 1), (3, 2), (4, 2), (5, 3), (8, 3), (9, 4), (64, 4)]
+)
+def test_doublings_reach_the_end_of_a_chunk(chunk: int, levels: int) -> None:
+    from hope_ref.parallel.kernels.launch import tiles
+
+    found = tiles(chunk, 32, torch.float32)
+    assert levels == found.LEVELS
+    assert 2**levels >= found.CHUNK == min(chunk, 16)
+    assert found.TILE == 16

@@ -14,23 +14,41 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+def errors_of(part: str) -> dict[str, kernel_cases.Errors]:
+    code = f"import sys; sys.argv = ['', {part!r}]\n"
+    code += "import runpy; runpy.run_path('tests/shared/kernel_cases.py', run_name='__main__')"
+    done = interpreted(code)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return json.loads(done.stdout)  # type: ignore[no-any-return]
+
+
 @pytest.fixture(scope="module")
 def errors() -> dict[str, kernel_cases.Errors]:
-    found = interpreted("import runpy; runpy.run_path('tests/shared/kernel_cases.py', run_name='__main__')")
-    assert found.returncode == 0, found.stderr[-4000:]
-    return json.loads(found.stdout)  # type: ignore[no-any-return]
+    return errors_of("quick")
 
 
-@pytest.mark.parametrize("name", kernel_cases.cases())
+@pytest.fixture(scope="module")
+def slow_errors() -> dict[str, kernel_cases.Errors]:
+    return errors_of("slow")
+
+
+@pytest.mark.parametrize("name", filter(kernel_cases.quick, kernel_cases.cases()))
 def test_the_kernels_are_right_to_float32(name: str, errors: dict[str, kernel_cases.Errors]) -> None:
     assert errors[name]
     assert kernel_cases.close(errors[name]) == []
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in kernel_cases.cases() if not kernel_cases.quick(name)])
+def test_all_else_is_right_to_float32(name: str, slow_errors: dict[str, kernel_cases.Errors]) -> None:
+    assert slow_errors[name]
+    assert kernel_cases.close(slow_errors[name]) == []
+
+
 def test_every_result_and_every_gradient_is_there(errors: dict[str, kernel_cases.Errors]) -> None:
-    names = set(errors["recurrence before_decay post T=9 C=4 shape=1"])
+    names = set(errors["recurrence before_decay post T=9 C=4 shape=2"])
     assert names == {"answers", "state", "by q", "by phi", "by u", "by eta", "by alpha", "by state"}
-    of_titans = errors["titans adaptive query"]
+    of_titans = errors["short titans adaptive query"]
     for memory in ("k", "v", "q", "eta", "alpha", "memory"):
         assert {f"by w1_{memory}", f"by w2_{memory}", f"by eta_bias_{memory}", f"w1_{memory}"} <= set(
             of_titans
@@ -58,45 +76,29 @@ def test_an_overflow_is_not_hidden_and_does_not_reach_an_earlier_chunk() -> None
     assert found.stdout == "none is hidden\n", found.stderr[-2000:]
 
 
+FORGETS = """
+import kernel_cases as cases
+from hope_ref.parallel.kernels import launch
+exact = cases.drawn(11, (), 5, 3, "cpu")
+exact[4][6] = 0.0  # a retention
+exact = [x.requires_grad_() for x in exact]
+single = [x.detach().float().requires_grad_() for x in exact]
+want = cases.loop(*exact, "before_decay", "post")
+got = launch.recurrence(*single, 5, "before_decay", "post")
+right, found = cases.gradients(want, exact), cases.gradients(got, single)
+right[4][6] = found[4][6] = 0.0  # by that retention itself: not settled here
+print(cases.close(cases.compared("ysqpuear", [*want, *right], [*got, *found])))
+"""
+
+
+def test_a_retention_of_zero_in_chunks_of_five() -> None:
+    """All but the gradient by it is right, also where a chunk's length is no power of two."""
+    found = interpreted(FORGETS)
+    assert found.stdout == "[]\n", found.stderr[-2000:]
+
+
 def test_what_is_wrong_is_seen() -> None:
     assert kernel_cases.close({"one": [3e-6], "other": [1e-4, 1e-4], "third": [float("nan")]}) == [
         "one: 3.0e-06",
         "third: nan",
     ]
-
-
-BROKEN = """
-import re, sys, pathlib, shutil, tempfile
-folder = pathlib.Path(tempfile.mkdtemp())
-shutil.copytree("hope_ref", folder / "hope_ref", ignore=shutil.ignore_patterns("__pycache__"))
-file, right, wrong = sys.argv_given
-path = folder / "hope_ref" / "parallel" / "kernels" / file
-text = path.read_text()
-assert right in text
-path.write_text(text.replace(right, wrong, 1))
-sys.path.insert(0, str(folder))
-import hope_ref, kernel_cases
-assert hope_ref.__file__.startswith(str(folder))
-found = kernel_cases.recurrence("before_decay", "post", 9, 4, 0, "cpu")
-print(len(kernel_cases.close(found)))
-"""
-
-
-@pytest.mark.parametrize(
-    ("file", "right", "wrong"),
-    [
-        ("tiles.py", "step = tl.dot(inverse, between", "step = tl.dot(between, between"),
-        ("tiles.py", "row - SKIP >= column", "row - SKIP > column"),
-        ("forward.py", "state = kept * state", "state = state"),
-        ("backward.py", "tl.exp(tl.sum(log_alpha, 0)) * grad_state", "grad_state"),
-        ("backward.py", "-(faded * eta_c)[:, None]", "-eta_c[:, None]"),
-        ("gradients.py", "by_gram + tl.trans(by_gram)", "by_gram"),
-        ("gradients.py", "(reaches * of_end)[None, :]", "(0 * of_end)[None, :]"),
-        ("gradients.py", "by_eta += tl.sum(by_ratio * gram, 1)", "by_eta += 0.0"),
-    ],
-)
-def test_a_kernel_that_is_wrong_disagrees(file: str, right: str, wrong: str) -> None:
-    code = f"import sys; sys.path.remove('') if '' in sys.path else None; sys.argv_given = {(file, right, wrong)!r}\n"
-    found = interpreted(code + BROKEN)
-    assert found.returncode == 0, found.stderr[-2000:]
-    assert int(found.stdout) > 0

@@ -186,7 +186,16 @@ def projected(logits: torch.Tensor) -> torch.Tensor:
     return (logits * torch.tensor(np.random.default_rng(8).normal(size=tuple(logits.shape)))).sum()
 
 
-@each
+FEW = ("two heads, chunks of 3", "independent, dgd", "nested, dgd")
+
+
+@pytest.mark.parametrize(
+    ("config", "mixer", "blocks"),
+    [
+        pytest.param(*case, marks=[] if name in FEW else pytest.mark.slow, id=name)
+        for name, case in EACH.items()
+    ],
+)
 def test_gradients_reach_every_parameter_through_the_updates(
     config: HopeConfig, mixer: str, blocks: int
 ) -> None:

@@ -88,6 +88,29 @@ def test_memories_start_empty_by_default_and_linear_ones_small() -> None:
     assert float(own["w_k"].detach().std() * 16) == pytest.approx(1, abs=0.05)
 
 
+def test_the_gradient_where_training_starts_is_the_measured_slope() -> None:
+    """Where memories start empty some surprises are exactly 0; their norm must have a gradient all the same."""
+    config = HopeConfig(width=4, memory_chunk_size=2, projection_chunk_size=2, levels_chunk_sizes=(2, 4))
+    model, generator = Hope(config, 5, 1).double(), torch.Generator().manual_seed(0)
+    tokens = torch.tensor([1, 2, 3, 0, 4])
+
+    def loss() -> torch.Tensor:
+        return model(tokens)[0].square().sum()
+
+    loss().backward()
+    named = [(name, p) for name, p in model.named_parameters() if p.grad is not None]
+    assert not [name for name, p in named if not p.grad.isfinite().all()]  # type: ignore[union-attr]
+    along = [torch.randn(p.shape, dtype=p.dtype, generator=generator) for _, p in named]
+    slope = sum(float((p.grad * d).sum()) for (_, p), d in zip(named, along, strict=True))  # type: ignore[operator]
+    values = []
+    with torch.no_grad():
+        for step in (1e-5, -2e-5):
+            for (_, p), d in zip(named, along, strict=True):
+                p += step * d
+            values.append(float(loss()))
+    assert (values[0] - values[1]) / 2e-5 == pytest.approx(slope, rel=1e-6)
+
+
 def test_logits_start_with_about_unit_variance() -> None:
     model = Hope(HopeConfig(width=64), 300, 1)
     with torch.no_grad():

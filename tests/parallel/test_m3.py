@@ -52,8 +52,13 @@ def of_optimizer(options: dict[str, Any]) -> dict[str, Any]:
 
 
 @every_option
-@pytest.mark.parametrize("f", [1, 4, 50])
-@pytest.mark.parametrize("shape", [(3, 5), (5, 3)])
+@pytest.mark.parametrize(
+    ("f", "shape"),
+    [
+        (4, (3, 5)),
+        *(pytest.param(f, s, marks=pytest.mark.slow) for f, s in ((4, (5, 3)), (1, (3, 5)), (50, (3, 5)))),
+    ],
+)
 def test_fifty_steps_equal_numpy(
     accumulate: str, second_moment: str, newton_schulz: str, f: int, shape: tuple[int, int]
 ) -> None:

@@ -65,10 +65,16 @@ def close(got: Any, want: Any, bound: float = 1e-10) -> None:
 # --- against the token loop -----------------------------------------------------------------------------------------
 
 
-@each_option
-@pytest.mark.parametrize("length", [0, 1, 3, 4, 5, 9, 23])
-def test_every_option_equals_the_token_loop(config: HopeConfig, length: int) -> None:
-    """0, 1, C - 1, C, C + 1, 2C + 1 and 5C + 3 tokens, for the larger of the chunk sizes 2 and 4."""
+LENGTHS = [
+    *((name, length) for name in ("default", "all at once") for length in (0, 1, 3, 4, 5, 9, 23)),
+    *((name, length) for name in EACH if name not in ("default", "all at once") for length in (5, 23)),
+]
+
+
+@pytest.mark.parametrize(("name", "length"), LENGTHS)
+def test_every_option_equals_the_token_loop(name: str, length: int) -> None:
+    """C + 1 and 5C + 3 tokens, for the larger of the chunk sizes 2 and 4; for two also 0, 1, C - 1, C and 2C + 1."""
+    config = EACH[name]
     error, largest = drawing.disagreement(drawn(config, length))
     assert error <= 1e-10 * max(1.0, largest)
 

@@ -48,8 +48,8 @@ class NoLook(TorchDispatchMode):
 
 
 @each
-@pytest.mark.parametrize("length", [0, 1, 11])
-@pytest.mark.parametrize("kind", ["meta", "fake"])
+@pytest.mark.parametrize("length", [*(pytest.param(n, marks=pytest.mark.slow) for n in (0, 1)), 11])
+@pytest.mark.parametrize("kind", ["meta", pytest.param("fake", marks=pytest.mark.slow)])
 def test_forward_and_backward_know_only_shapes(config: HopeConfig, length: int, kind: str) -> None:
     """Tensors without values: as on a device that the host does not wait for, where the door looks at none either."""
     device, mode, door = "meta", contextlib.nullcontext(), contextlib.nullcontext()

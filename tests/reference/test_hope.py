@@ -231,13 +231,11 @@ def test_no_tokens_change_nothing(config: HopeConfig, mixer: str) -> None:
 def test_every_parameter_reaches_the_logits(config: HopeConfig, mixer: str) -> None:
     """By finite differences, in one random direction per array, in every block, head and level."""
     p, rng, step = awake(config, mixer), np.random.default_rng(7), 1e-5
+    before, _ = hope(TOKENS, p, config, mixer=mixer)
     for name, array in p.items():
-        direction = rng.normal(size=array.shape)
-        up, down = (
-            hope(TOKENS, p | {name: array + sign * step * direction}, config, mixer=mixer)[0]
-            for sign in (1, -1)
-        )
-        assert np.abs(up - down).max() / (2 * step) > 1e-6, name
+        nudged = p | {name: array + step * rng.normal(size=array.shape)}
+        after, _ = hope(TOKENS, nudged, config, mixer=mixer)
+        assert np.abs(after - before).max() / step > 1e-6, name
 
 
 @each_head

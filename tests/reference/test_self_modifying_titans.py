@@ -128,10 +128,16 @@ def amplification(config: HopeConfig, parameters: dict[str, Array], x: list[Arra
     return worst / size / max(float(np.abs(a).max(initial=0)) for a in before.values())
 
 
-def test_two_implementations_agree() -> None:
+some_seeds = pytest.mark.parametrize(
+    "seeds", [range(50), pytest.param(range(50, 200), marks=pytest.mark.slow)], ids=["50", "150 more"]
+)
+
+
+@some_seeds
+def test_two_implementations_agree(seeds: range) -> None:
     """To 1e-12, but for a few normalised steps along nearly dead features, which amplify every rounding themselves."""
     beyond = 0
-    for seed in range(200):
+    for seed in seeds:
         given = draw(seed, repaired=True)
         error, _ = disagreement(*given)
         if error > 1e-12:
@@ -141,13 +147,14 @@ def test_two_implementations_agree() -> None:
     assert beyond <= 2
 
 
-def test_two_implementations_agree_with_a_repair_switched_off() -> None:
+@some_seeds
+def test_two_implementations_agree_with_a_repair_switched_off(seeds: range) -> None:
     tame = 0
-    for seed in range(200):
+    for seed in seeds:
         error, largest = disagreement(*draw(seed, repaired=False))
         tame += largest < 1e6
         assert error <= 1e-9 or not largest < 1e6, seed
-    assert tame >= 190
+    assert tame >= 0.95 * len(seeds)
 
 
 def test_a_wrong_sign_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,6 +44,17 @@ def run(folder: Path, *options: str) -> int:
     return main(["badges", "--folder", str(folder), *options])
 
 
+def test_a_result_keeps_the_number_of_its_cell() -> None:
+    shown = [{"output_type": "execute_result", "execution_count": 1}, {"output_type": "stream"}]
+    cell = {"cell_type": "code", "id": "a", "execution_count": 1, "outputs": shown}
+    book = {"cells": [cell]}
+    badges.with_badges(book, "someone/repo", "notebooks/a.ipynb")
+    assert (cell["execution_count"], shown) == (2, [{**shown[0], "execution_count": 2}, shown[1]])
+    badges.without_badges(book)
+    assert book == {"cells": [cell]}
+    assert (cell["execution_count"], shown[0]["execution_count"]) == (1, 1)
+
+
 def test_badges_here_are_as_the_address_says(capsys: pytest.CaptureFixture[str]) -> None:
     """No public address, no badge; a badge on every notebook as soon as there is one."""
     assert run(ROOT, "--check") == 0, capsys.readouterr().err

@@ -92,6 +92,7 @@ def test_ask_hands_out_copies() -> None:
         (2 * np.ones((2, 3)), "wrong values. Twice too large"),
         (np.full((2, 3), np.nan), "NaN"),
         (np.zeros((2, 3)), "wrong values.$"),
+        (np.full((2, 3), 1 + 1e-6), "wrong values.$"),
     ],
 )
 def test_shape_then_value_then_likely_mistake(got: Any, message: str) -> None:

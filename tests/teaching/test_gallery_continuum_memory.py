@@ -69,6 +69,7 @@ def _silu(z: np.ndarray) -> np.ndarray:
     return F.silu(torch.from_numpy(z)).numpy()
 
 
+@pytest.mark.slow
 def test_recall_follows_the_rate_and_not_the_clock() -> None:
     data = gallery.recall_by_age_data()
     for rate in gallery.RATES:

@@ -54,6 +54,7 @@ def test_the_models_are_of_equal_size() -> None:
     assert max(sizes) < 1.05 * min(sizes)
 
 
+@pytest.mark.slow
 def test_the_toy_comes_out_as_the_notebook_and_the_figure_say() -> None:
     data = gallery.toy_data()
     words = {name: np.array([run.words for run in runs]) for name, runs in data.items()}

@@ -106,6 +106,7 @@ def test_the_batched_race_equals_one_run_of_an_optimiser(name: str, monkeypatch:
     assert together == pytest.approx(float(error.detach()), rel=1e-9)
 
 
+@pytest.mark.slow
 def test_what_the_notebook_says_about_the_race() -> None:
     data = gallery.race_data()
     median = {name: float(np.median(final)) for name, final in data.final.items()}

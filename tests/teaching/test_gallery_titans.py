@@ -131,6 +131,7 @@ def test_what_the_notebook_says_about_the_change() -> None:
         np.testing.assert_allclose(curves["same reach"], curves["neither"], rtol=0.05)
 
 
+@pytest.mark.slow
 def test_best_rates_lie_inside_the_grid() -> None:
     for common, pays in ((0.0, False), (0.9, True)):
         found = gallery.best_rates_data(common)

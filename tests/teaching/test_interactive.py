@@ -28,6 +28,25 @@ def start(name: str) -> dict[str, Any]:
     return {control.argument: control.start for control in HAND[name].controls}
 
 
+def test_sliders_and_lists_move_each_other_and_draw_once() -> None:
+    drawn = []
+
+    def counted(**setting: Any) -> Any:
+        drawn.append(setting)
+        return HAND["write"].data(**setting)
+
+    panel = module.Panel(replace(HAND["write"], data=counted))
+    chosen, slider = panel.box.children[0].children
+    assert len(drawn) == 1
+    slider.value = 1.5
+    assert chosen.value == 1.5
+    assert drawn[1:] == [{"eta": 1.5, "alpha": 1.0}]
+    chosen.value = 0.1
+    assert slider.value == 0.1
+    assert len(drawn) == 3
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "argument", "position"), ALONG)
 def test_every_position_draws_and_speaks(name: str, argument: str, position: Any) -> None:
     picture, words = module.at(HAND[name], start(name) | {argument: position})
@@ -77,24 +96,6 @@ def test_the_picture_follows_every_control(name: str) -> None:
         assert panel.picture.value != before[0]
         assert panel.words.value == f'<p role="status">{words}</p>' != before[1]
         assert panel.picture.value.startswith(f'<img alt="{words}"')
-
-
-def test_sliders_and_lists_move_each_other_and_draw_once() -> None:
-    drawn = []
-
-    def counted(**setting: Any) -> Any:
-        drawn.append(setting)
-        return HAND["write"].data(**setting)
-
-    panel = module.Panel(replace(HAND["write"], data=counted))
-    chosen, slider = panel.box.children[0].children
-    assert len(drawn) == 1
-    slider.value = 1.5
-    assert chosen.value == 1.5
-    assert drawn[1:] == [{"eta": 1.5, "alpha": 1.0}]
-    chosen.value = 0.1
-    assert slider.value == 0.1
-    assert len(drawn) == 3
 
 
 def test_words_have_no_slider() -> None:

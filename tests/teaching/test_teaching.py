@@ -106,9 +106,12 @@ def test_publishing_reaches_the_notebook(capsys: pytest.CaptureFixture[str]) -> 
 
 
 GALLERY = figures.gallery()
+AT_ONCE = ("masked_scores", "interference", "results_recall")  # the notebooks draw nearly all of them as well
 
 
-@pytest.mark.parametrize("name", GALLERY)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in AT_ONCE else pytest.mark.slow) for name in GALLERY]
+)
 def test_every_figure_is_drawn_shown_and_saved_with_its_words(
     name: str, tmp_path: Path, published: list[Any]
 ) -> None:

@@ -53,6 +53,7 @@ def whole(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_killed_again_and_again(config: Path, whole: Path, toys: SimpleNamespace, tmp_path: Path) -> None:
     seed = int(time.time())
     print(f"seed {seed}, {KILLS} kills")
@@ -101,7 +102,9 @@ def test_ctrl_c_in_a_process_of_its_own(
     assert toys.same_bits(weights_of(out), weights_of(whole))
 
 
-@pytest.mark.parametrize("what", ["checkpoint-00000010.pt", "metrics.jsonl"])
+@pytest.mark.parametrize(
+    "what", ["checkpoint-00000010.pt", pytest.param("metrics.jsonl", marks=pytest.mark.slow)]
+)
 def test_a_full_disk_loses_nothing(
     what: str, toys: SimpleNamespace, toy_text: Path, tmp_path: Path, whole_run: tuple[Path, Outcome]
 ) -> None:

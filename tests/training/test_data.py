@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from hope_ref.tasks.text import Split
 from hope_ref.training import data
 
 
@@ -21,6 +22,14 @@ def test_windows_are_stretches_of_the_training_text(toys: SimpleNamespace, toy_t
     training = raw[: len(raw) - 2 * (len(raw) // 20)]
     assert bytes(parts.train) == training
     assert all(bytes(row.tolist()) in training for row in found)
+
+
+def test_no_window_is_of_validation_or_test(toys: SimpleNamespace, toy_text: Path) -> None:
+    run, _ = data.prepared(toys.run(toy_text))
+    parts = Split(*(np.full(60, letter, np.uint8) for letter in b"abc"))
+    assert {letter for step in range(9) for letter in data.batch(run, parts, step).unique().tolist()} == {
+        ord("a")
+    }
 
 
 def test_a_step_needs_no_step_before_it(toys: SimpleNamespace, toy_text: Path) -> None:

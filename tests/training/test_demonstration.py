@@ -14,21 +14,6 @@ from hope_ref.training import Worth, demonstration, files, trained
 from hope_ref.training.evaluation import SHIPPED, bits_per_byte
 
 
-def test_the_whole_of_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(demonstration, "PASSAGE", 600)
-    folder = tmp_path / "runs" / "demonstration"
-    for _ in range(2):  # the second time it finds what the first has left
-        assert demonstration.demonstrate(2, folder) == 0
-    shown = capsys.readouterr().out
-    for words in ("this HOPE after 2 steps", "pairs of bytes", "gzip", "single bytes", "goes on from 'The '"):
-        assert words in shown
-    assert shown.count("bits per byte, the continuum memory held still") == 2
-    assert (folder / "loss.png").is_file()
-    assert files.load_checkpoint(folder)["step"] == 2
-
-
 def test_the_shipped_model_is_small_and_better_than_counting_pairs() -> None:
     assert SHIPPED.stat().st_size < 2_000_000
     asked = trained(SHIPPED, "cpu")
@@ -105,3 +90,18 @@ def test_weights_alone_answer_but_cannot_be_gone_on_with(tmp_path: Path) -> None
 def test_the_passage_was_not_trained_on() -> None:
     parts = text.split(text.load().data)
     assert np.array_equal(demonstration.passage(), parts.validation[: demonstration.PASSAGE])
+
+
+def test_the_whole_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(demonstration, "PASSAGE", 600)
+    folder = tmp_path / "runs" / "demonstration"
+    for _ in range(2):  # the second time it finds what the first has left
+        assert demonstration.demonstrate(2, folder) == 0
+    shown = capsys.readouterr().out
+    for words in ("this HOPE after 2 steps", "pairs of bytes", "gzip", "single bytes", "goes on from 'The '"):
+        assert words in shown
+    assert shown.count("bits per byte, the continuum memory held still") == 2
+    assert (folder / "loss.png").is_file()
+    assert files.load_checkpoint(folder)["step"] == 2

@@ -96,6 +96,8 @@ def test_the_same_seed_writes_the_same_text(asked: Trained) -> None:
     likeliest = generate(asked, b"abc", 5, temperature=0)
     logits, _ = asked.model(torch.tensor(list(b"abc" + likeliest[:4])))
     assert list(likeliest) == logits[2:].argmax(-1).tolist()
+    assert generate(asked, b"abc", 5, temperature=1e-4, seed=1) == likeliest
+    assert generate(asked, b"abc", 30, temperature=0.5, seed=1) != found[0]
 
 
 def test_reading_first_changes_what_it_writes(toys: SimpleNamespace, toy_text: Path, tmp_path: Path) -> None:

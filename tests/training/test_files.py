@@ -79,10 +79,12 @@ def test_a_checkpoint_that_is_none_is_refused(toys: SimpleNamespace, tmp_path: P
 
 def test_random_states_come_back_through_a_file(tmp_path: Path) -> None:
     def drawn() -> list[Any]:
-        return [random.random(), np.random.rand(), np.random.randn(), torch.rand(()).item()]  # noqa: NPY002
+        numbers = [random.random(), random.gauss(), np.random.rand(), np.random.randn()]  # noqa: NPY002
+        return [*numbers, torch.rand(()).item()]
 
     np.random.seed(3)  # noqa: NPY002
-    drawn()  # leaves a second normal number in store
+    random.seed(3)
+    drawn()  # leaves a second normal number in store, in both
     torch.save(files.random_states(), tmp_path / "states")
     first = drawn()
     drawn()

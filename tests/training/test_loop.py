@@ -17,7 +17,7 @@ import torch
 
 from hope_ref.training import Outcome, files, optimizers, train
 from hope_ref.training.loop import Trainer
-from hope_ref.training.processes import flushed_denormals
+from hope_ref.training.processes import flushed_denormals, noted_signals
 
 KINDS: dict[str, dict[str, Any]] = {
     "adamw": {},
@@ -25,6 +25,44 @@ KINDS: dict[str, dict[str, Any]] = {
     "adamw, scheduled, bfloat16": {"continuum": "scheduled", "precision": "bfloat16", "schedule": "cosine"},
     "float64, no clip": {"precision": "float64", "clip": 0, "recompute": True},
 }
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_are_given_back(number: int) -> None:
+    def own(*_: Any) -> None:
+        raise AssertionError("nobody sends one here")
+
+    before = signal.signal(number, own)
+    try:
+        with noted_signals():
+            assert signal.getsignal(number) is not own
+        assert signal.getsignal(number) is own
+    finally:
+        signal.signal(number, before)
+
+
+def test_one_step_is_what_pytorch_does_by_hand(toys: SimpleNamespace, toy_text: Path, tmp_path: Path) -> None:
+    from hope_ref.training import data
+
+    run = toys.run(toy_text, steps=3, clip=0.01, weight_decay=0.0)
+    found = train(run, tmp_path)
+    run, parts = data.prepared(run)
+    model = run.model()
+    optimizer = torch.optim.AdamW(model.parameters(), betas=run.training.betas, weight_decay=0.0)
+    with flushed_denormals():
+        for step in range(3):
+            windows = data.batch(run, parts, step)
+            optimizer.zero_grad()
+            share = model(windows[:, :-1])[0].log_softmax(-1)
+            loss = -share.gather(-1, windows[:, 1:, None]).mean()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 0.01)
+            optimizer.param_groups[0]["lr"] = optimizers.learning_rate(run.training, step)
+            optimizer.step()
+    assert found.loss == pytest.approx(loss.item(), rel=1e-6)
+    theirs = dict(model.named_parameters())
+    for name, weight in toys.weights(found).items():
+        torch.testing.assert_close(weight, theirs[name], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -71,30 +109,6 @@ def test_what_a_run_leaves(whole_run: tuple[Path, Outcome], toys: SimpleNamespac
     assert lines[-1]["bits_per_byte"] == pytest.approx(outcome.loss / math.log(2))
     assert outcome.checkpoint == folder / "checkpoint-00000012.pt"
     assert files.held_run(folder).sha256  # type: ignore[union-attr]
-
-
-def test_one_step_is_what_pytorch_does_by_hand(toys: SimpleNamespace, toy_text: Path, tmp_path: Path) -> None:
-    from hope_ref.training import data
-
-    run = toys.run(toy_text, steps=3, clip=0.01, weight_decay=0.0)
-    found = train(run, tmp_path)
-    run, parts = data.prepared(run)
-    model = run.model()
-    optimizer = torch.optim.AdamW(model.parameters(), betas=run.training.betas, weight_decay=0.0)
-    with flushed_denormals():
-        for step in range(3):
-            windows = data.batch(run, parts, step)
-            optimizer.zero_grad()
-            share = model(windows[:, :-1])[0].log_softmax(-1)
-            loss = -share.gather(-1, windows[:, 1:, None]).mean()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 0.01)
-            optimizer.param_groups[0]["lr"] = optimizers.learning_rate(run.training, step)
-            optimizer.step()
-    assert found.loss == pytest.approx(loss.item(), rel=1e-6)
-    theirs = dict(model.named_parameters())
-    for name, weight in toys.weights(found).items():
-        torch.testing.assert_close(weight, theirs[name], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -93,6 +93,14 @@ def _retention_twice(q: Array, k: Array, v: Array, alpha: Array) -> Array:
     return np.tril(gamma[:, None] / (gamma / alpha)[None] * (q @ k.T)) @ v
 
 
+def _retention_late(q: Array, k: Array, v: Array, alpha: Array) -> Array:
+    memory, y = np.zeros((v.shape[1], k.shape[1])), np.zeros_like(v)
+    for t in range(len(k)):
+        y[t] = (memory + np.outer(v[t], k[t])) @ q[t]
+        memory = alpha[t] * memory + np.outer(v[t], k[t])
+    return y
+
+
 def check_interference(function: Any) -> None:
     """(pairs, d_k) -> expected relative error: the formula, and a measurement that must be near it."""
     for pairs, width in ((9, 16), (2, 16), (50, 32), (1, 8)):
@@ -130,6 +138,7 @@ EXERCISES = (
         (
             (_retention_twice, "not decayed by its own"),
             (lambda q, k, v, alpha: np.tril(q @ k.T) @ v, "no retention"),
+            (_retention_late, "last factor is missing"),
         ),
     ),
     Exercise(
