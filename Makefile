@@ -10,6 +10,8 @@ export OMP_NUM_THREADS ?= 1
 export MKL_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 export MPLBACKEND ?= agg
+# Many processes import the package: its bytecode is kept.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: run test test-all test-rest test-oldest mutants show-selection fonts verify-full soak lint lab notebooks figures results docs site slides student browser clean help
 

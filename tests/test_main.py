@@ -78,6 +78,7 @@ def test_as_a_program() -> None:
     assert "COMMAND" in bare.stderr
 
 
+@pytest.mark.slow
 def test_run_shows_proofs_matrix_figures_training_and_the_way(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,6 +35,14 @@ EACH: dict[str, tuple[HopeConfig, str]] = {
     "attention, task": (HopeConfig(**(SMALL | {"signal": "task", "heads": 2})), ATTENTION),
 }  # fmt: skip
 each = pytest.mark.parametrize(("config", "mixer"), EACH.values(), ids=EACH)
+AT_ONCE = ("two heads", "bare", "width 1, linear", "nested, dgd", "attention, task")
+few_at_once = pytest.mark.parametrize(  # the others in `make test-all`
+    ("config", "mixer"),
+    [
+        pytest.param(*case, marks=[] if name in AT_ONCE else pytest.mark.slow, id=name)
+        for name, case in EACH.items()
+    ],
+)
 
 
 def same_state(
@@ -73,7 +81,7 @@ def test_goes_on_from_a_state_as_the_numpy_model_does(config: HopeConfig, mixer:
     same_state(state, want_state, config.heads)
 
 
-@each
+@few_at_once
 def test_every_sequence_of_a_batch_equals_its_own_run(config: HopeConfig, mixer: str) -> None:
     parameters, model = awake(config, mixer, 1), model_of(config, mixer, 1)
     tokens = np.random.default_rng(1).integers(VOCABULARY, size=(2, 2, 7))
@@ -88,7 +96,7 @@ def test_every_sequence_of_a_batch_equals_its_own_run(config: HopeConfig, mixer:
         torch.testing.assert_close(logits[index], alone, rtol=0, atol=1e-12)
 
 
-@each
+@few_at_once
 def test_every_split_gives_the_same(config: HopeConfig, mixer: str) -> None:
     model, tokens = model_of(config, mixer), torch.tensor(np.stack([TOKENS, TOKENS[::-1]]))
     with torch.no_grad():
@@ -100,7 +108,7 @@ def test_every_split_gives_the_same(config: HopeConfig, mixer: str) -> None:
             close(last, end)
 
 
-@each
+@few_at_once
 def test_prefill_and_steps_are_one_pass(config: HopeConfig, mixer: str) -> None:
     model, tokens = model_of(config, mixer), torch.tensor(np.stack([TOKENS, TOKENS[::-1]]))
     with torch.no_grad():
@@ -185,7 +193,7 @@ def test_every_parameter_has_a_gradient(config: HopeConfig, mixer: str) -> None:
         assert (parameter.grad.abs().sum(axes) > 1e-9).all(), name  # of every head, channel or row
 
 
-@each
+@few_at_once
 def test_computing_again_changes_neither_numbers_nor_gradients(config: HopeConfig, mixer: str) -> None:
     found = []
     for recompute in (False, True):
@@ -217,7 +225,7 @@ def test_only_then_is_anything_computed_again(monkeypatch: pytest.MonkeyPatch) -
     assert calls
 
 
-@each
+@few_at_once
 def test_the_gradient_flows_through_a_split(config: HopeConfig, mixer: str) -> None:
     """One pass or two: the same gradient; a detached state cuts it."""
     found = []

@@ -40,6 +40,11 @@ EACH: dict[str, HopeConfig] = {
     ),
 }  # fmt: skip
 each_option = pytest.mark.parametrize("config", EACH.values(), ids=EACH)
+AT_ONCE = ("default", "printed", "architecture=linear", "chunks the other way", "momentum", "all at once")
+few_at_once = pytest.mark.parametrize(  # the others in `make test-all`
+    "config",
+    [pytest.param(c, marks=[] if name in AT_ONCE else pytest.mark.slow, id=name) for name, c in EACH.items()],
+)
 
 
 def views(length: int, d: int = 4, seed: int = 0, lead: tuple[int, ...] = ()) -> list[Array]:
@@ -139,7 +144,7 @@ def test_leading_axes_are_so_many_separate_runs(
         close((outputs[index], State(*parts, state.position)), want)
 
 
-@each_option
+@few_at_once
 def test_any_split_gives_the_same_outputs_and_state(config: HopeConfig) -> None:
     """At every token, not only between chunks; and the first part's state is left as it was."""
     given = drawn(config, 11)
@@ -156,7 +161,7 @@ def test_any_split_gives_the_same_outputs_and_state(config: HopeConfig) -> None:
             assert torch.equal(value, copies[name]), name
 
 
-@each_option
+@few_at_once
 def test_token_by_token_is_the_same_stream(config: HopeConfig) -> None:
     given = drawn(config, 9)
     x, parameters = [torch.tensor(view) for view in given.views], tensors(given.parameters)
@@ -167,7 +172,7 @@ def test_token_by_token_is_the_same_stream(config: HopeConfig) -> None:
     close((torch.cat(outputs), state), literal.self_modifying_titans(*given.views, given.parameters, config))
 
 
-@each_option
+@few_at_once
 def test_a_token_changes_no_earlier_output(config: HopeConfig) -> None:
     given = drawn(config, 11)
     before, _ = self_modifying_titans(*map(torch.tensor, given.views), tensors(given.parameters), config)
@@ -180,7 +185,7 @@ def test_a_token_changes_no_earlier_output(config: HopeConfig) -> None:
         assert (before[token] - after[token]).abs().max() > 1e-6
 
 
-@each_option
+@few_at_once
 def test_without_gradients_a_state_in_hand_is_not_overwritten(config: HopeConfig) -> None:
     given = drawn(config, 23)
     x, parameters = [torch.tensor(view) for view in given.views], tensors(given.parameters)

@@ -104,7 +104,7 @@ def test_the_gradient_equals_that_of_the_literal_loop(config: HopeConfig) -> Non
         assert (gradient.abs().max() > 1e-6) == (name not in needless), f"{name} never reaches the outputs"
 
 
-@pytest.mark.parametrize("position", [3, 4, 6])
+@pytest.mark.parametrize("position", [*(pytest.param(n, marks=pytest.mark.slow) for n in (3, 4)), 6])
 @each_option
 def test_the_gradient_by_an_incoming_state_equals_that_of_the_literal_loop(
     config: HopeConfig, position: int

@@ -92,6 +92,7 @@ def test_the_passage_was_not_trained_on() -> None:
     assert np.array_equal(demonstration.passage(), parts.validation[: demonstration.PASSAGE])
 
 
+@pytest.mark.slow
 def test_the_whole_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

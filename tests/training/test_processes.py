@@ -86,6 +86,7 @@ def together(
     return folder, alone
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_processes_are_one(
     kind: str, together: tuple[Path, dict[str, Outcome]], toys: SimpleNamespace
@@ -107,6 +108,7 @@ def test_two_processes_are_one(
         torch.testing.assert_close(found[name], weight, **bounds)
 
 
+@pytest.mark.slow
 def test_what_two_processes_leave_one_can_go_on_with(
     together: tuple[Path, dict[str, Outcome]], toys: SimpleNamespace
 ) -> None:
@@ -124,6 +126,7 @@ def test_what_two_processes_leave_one_can_go_on_with(
     assert ours["optimizer"]["tokens"] == theirs["optimizer"]["tokens"] == [0, 0]
 
 
+@pytest.mark.slow
 def test_what_does_not_go_together_is_refused(together: tuple[Path, dict[str, Outcome]]) -> None:
     found = json.loads((together[0] / "refused.json").read_text())
     assert found == {
