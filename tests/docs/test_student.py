@@ -108,6 +108,7 @@ def run(source: str, **names: Any) -> None:
     exec(compile(source, "graded", "exec"), names)
 
 
+@pytest.mark.slow
 @each
 def test_a_graded_cell_fails_on_the_stub_and_on_wrong_answers_and_passes_on_the_solution(path: Path) -> None:
     book = maker.student(path)

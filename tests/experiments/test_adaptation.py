@@ -107,6 +107,7 @@ def test_in_windows_both_levels_move_at_their_own_chunks() -> None:
         assert [not torch.equal(a.w1, b.w1) for a, b in zip(levels, first, strict=True)] == moved
 
 
+@pytest.mark.slow
 def test_the_quick_cell_measures_what_it_promises_and_the_same_twice() -> None:
     found, again = own.measure(QUICK), own.measure(QUICK)
     json.dumps(found, allow_nan=False)

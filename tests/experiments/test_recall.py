@@ -122,6 +122,7 @@ def test_training_never_draws_the_test(quick: list[Record]) -> None:
         assert drawn.tokens.shape != test.tokens.shape or (drawn.tokens != test.tokens).any()
 
 
+@pytest.mark.slow
 def test_learning_is_measured(quick: list[Record]) -> None:
     """Linear attention on one pair among few symbols: 150 steps take it from chance to most of the queries."""
     settings = dict(quick[1].cell.settings)

@@ -71,6 +71,7 @@ def test_another_seed_gives_another_model() -> None:
     assert own.measure(cell)["bits_per_byte"] != own.measure(other)["bits_per_byte"]
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss() -> None:
     cell = own.cells("quick", [0])[0]
     settings = {

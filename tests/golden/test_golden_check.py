@@ -104,6 +104,7 @@ def test_a_planted_bug_is_named(monkeypatch, name, planted, cause):
     assert "first differs at token" in outputs.note
 
 
+@pytest.mark.slow
 def test_two_bugs_at_once_are_named():
     def both(**named):
         return ours.self_modifying_titans(**{**named, "read": "pre", "erase": "none"})
@@ -123,6 +124,7 @@ def test_momentum_that_is_not_used_is_named():
     assert golden.check(loaded, without).cause == "inner_momentum=0.0"
 
 
+@pytest.mark.slow
 def test_nothing_in_common_is_no_cause():
     def one_array(**named):
         return {"final_b1_k": np.ones_like(named["w1_k"])}

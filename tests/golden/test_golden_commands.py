@@ -109,6 +109,7 @@ def test_make_writes_one_for_any_options(tmp_path, capsys):
     assert "read='pre'" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_make_printed_and_shipped(tmp_path):
     base = ["make", "--component", "self_modifying_titans", "--printed", "--tokens", "3", "--set", "read=pre"]
     assert golden.main([*base, str(tmp_path / "p.npz")]) == 0

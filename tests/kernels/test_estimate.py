@@ -92,6 +92,7 @@ def counted() -> list[dict[str, tuple[float, int, int]]]:
     return json.loads(found.stdout)  # type: ignore[no-any-return]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("case", range(len(CASES)), ids=lambda case: str(CASES[case]))
 def test_the_counts_are_what_the_kernels_do(

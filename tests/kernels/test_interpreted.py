@@ -91,6 +91,7 @@ print(cases.close(cases.compared("ysqpuear", [*want, *right], [*got, *found])))
 """
 
 
+@pytest.mark.slow
 def test_a_retention_of_zero_in_chunks_of_five() -> None:
     """All but the gradient by it is right, also where a chunk's length is no power of two."""
     found = interpreted(FORGETS)

@@ -51,7 +51,13 @@ def model_of(config: HopeConfig, mixer: str = HOPE, blocks: int = 1) -> Hope:
 # --- the same numbers -------------------------------------------------------------------------------------------------
 
 
-@each
+@pytest.mark.parametrize(
+    ("config", "mixer", "blocks"),
+    [
+        pytest.param(*case, marks=pytest.mark.slow if name == "two blocks" else [], id=name)
+        for name, case in EACH.items()
+    ],
+)
 def test_equals_the_numpy_statement(config: HopeConfig, mixer: str, blocks: int) -> None:
     """Logits and the whole state, sums and grams of the open chunks too; the reference differentiates by differences."""
     parameters, model = awake(config, mixer, blocks), model_of(config, mixer, blocks)

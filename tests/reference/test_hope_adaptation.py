@@ -32,6 +32,13 @@ EACH: dict[str, tuple[HopeConfig, str, int]] = {
     ),
 }
 each = pytest.mark.parametrize(("config", "mixer", "blocks"), EACH.values(), ids=EACH)
+each_but_slow = pytest.mark.parametrize(  # finite differences of whole models: the others in `make test-all`
+    ("config", "mixer", "blocks"),
+    [
+        pytest.param(*case, marks=[] if name == "nested, slow to fast" else pytest.mark.slow, id=name)
+        for name, case in EACH.items()
+    ],
+)
 
 
 def awake(config: HopeConfig, mixer: str, blocks: int) -> dict[str, Array]:
@@ -124,7 +131,7 @@ def test_until_a_target_has_come_it_is_the_frozen_model(config: HopeConfig, mixe
     assert (np.abs(learning - frozen).max(axis=1)[2:] > 1e-6).all(), "and from then on it has learned"
 
 
-@each
+@each_but_slow
 def test_every_split_gives_the_same(config: HopeConfig, mixer: str, blocks: int) -> None:
     p = awake(config, mixer, blocks)
     whole, end = adapt(TOKENS[:5], p, config, mixer=mixer)  # both levels have moved
@@ -135,7 +142,7 @@ def test_every_split_gives_the_same(config: HopeConfig, mixer: str, blocks: int)
         same(last, end, 1e-10)
 
 
-@each
+@each_but_slow
 def test_the_past_does_not_see_the_future(config: HopeConfig, mixer: str, blocks: int) -> None:
     """A token is the last target of the segment before it, and even so no earlier logit moves."""
     p = awake(config, mixer, blocks)

@@ -289,7 +289,13 @@ def tensors(named: dict[str, Any]) -> dict[str, torch.Tensor]:
     return {name: torch.tensor(array) for name, array in named.items()}
 
 
-@pytest.mark.parametrize("configs", [OPTIONS, READS[::5] + MORE], ids=["losses", "reads and writers"])
+@pytest.mark.parametrize(
+    "configs",
+    [
+        pytest.param(OPTIONS, marks=pytest.mark.slow, id="losses"),
+        pytest.param(READS[::5] + MORE, id="reads and writers"),
+    ],
+)
 def test_chunk_flops_are_made_by_a_minimal_chunk_form_that_is_right(configs: list[HopeConfig]) -> None:
     """It starts from a state that is not the initial one, with momentum in it; its numbers are the token loop's."""
     run = self_modifying_titans_minimal.chunk

@@ -31,7 +31,15 @@ def test_at_least_two_wrong_answers(task: Exercise) -> None:
     assert len(task.wrong_answers) >= 2
 
 
-@pytest.mark.parametrize(("task", "answer", "hint"), WRONG, ids=[f"{t.name}-{h[:24]}" for t, _, h in WRONG])
+@pytest.mark.parametrize(
+    ("task", "answer", "hint"),
+    [
+        pytest.param(
+            *row, marks=pytest.mark.slow if row[0].name == "13.1" else [], id=f"{row[0].name}-{row[2][:24]}"
+        )
+        for row in WRONG
+    ],  # 13.1 trains
+)
 def test_wrong_answer_gets_the_right_hint(task: Exercise, answer: Any, hint: str) -> None:
     assert hint
     with pytest.raises(WrongAnswer) as caught:

@@ -92,6 +92,7 @@ def test_what_notebook_and_caption_say_of_the_scars() -> None:
     np.testing.assert_allclose(*same, atol=1e-10)  # both read the moving weights until the next true boundary
 
 
+@pytest.mark.slow
 def test_the_reader_learns_as_a_literal_loop_of_gradient_steps_does() -> None:
     data, word, rounds = gallery.untrained_reader_data(), 24, 3
     found: dict[str, list[np.ndarray]] = {"still": [], "learning": []}

@@ -29,6 +29,7 @@ def _quintic(s: np.ndarray) -> np.ndarray:
     return s
 
 
+@pytest.mark.slow
 def test_the_old_task_follows_two_singular_values() -> None:
     data = gallery.old_task_data()
     for clock, moves in (("fast", data.steps), ("slow", data.steps // data.every)):
@@ -49,6 +50,7 @@ def test_two_tasks_share_no_direction() -> None:
     assert np.linalg.norm(a) == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_the_scale_of_the_loss() -> None:
     data = gallery.loss_scale_data()
     small = 10_000 * data.scales < 1.5  # up to 1e-4

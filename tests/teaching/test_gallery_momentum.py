@@ -36,6 +36,7 @@ def test_the_printed_rule_equals_its_formula_for_one_step() -> None:
     assert gallery.steps_needed("[P 49] as printed", start, np.array([1e-3]), np.array([0.5]))[0, 0, 0] == 1
 
 
+@pytest.mark.slow
 def test_what_the_notebook_says_about_the_valley() -> None:
     data = gallery.swinging_valley_data()
     median = {name: np.median(needed) for name, needed in data.needed.items()}

@@ -54,6 +54,7 @@ def seen_by_pytorch(monkeypatch: pytest.MonkeyPatch, tokens: int) -> tuple[np.nd
     return joined(alphas), joined(errors)
 
 
+@pytest.mark.slow
 def test_gates_and_targets_are_those_of_the_chunked_floor(monkeypatch: pytest.MonkeyPatch) -> None:
     tokens = 64
     data = gallery.own_targets_data()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from hope_ref.config import HopeConfig
 from hope_ref.reference.self_modifying_titans import init, self_modifying_titans
@@ -31,6 +32,7 @@ def test_the_curve_of_norms_is_that_of_the_reference() -> None:
     np.testing.assert_allclose(gallery.overflows_data(tokens=194).norms[1][5], want, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_what_retention_and_the_erase_leave() -> None:
     data = gallery.erasure_data()
     kept = data.kept
@@ -52,6 +54,7 @@ def test_blocks_are_root_mean_squares_against_the_first() -> None:
     np.testing.assert_allclose(gallery.blocks(values, 2), [1, 2])
 
 
+@pytest.mark.slow
 def test_factors_rates_and_norms_without_the_skip() -> None:
     data = gallery.skip_free_data()
     np.testing.assert_allclose(data.factors["dot"], 1 - data.etas, atol=1e-9)

@@ -118,6 +118,7 @@ def test_a_round_holds_every_pair_once_and_the_values_change_half_way() -> None:
     assert 0.7 < cosines.mean() < 0.9
 
 
+@pytest.mark.slow
 def test_what_the_notebook_says_about_the_change() -> None:
     data = gallery.change_of_the_stream_data()
     at, matrix, mlp = data.rounds, data.matrix, data.mlp

@@ -83,6 +83,7 @@ def test_killed_again_and_again(config: Path, whole: Path, toys: SimpleNamespace
     assert {one.name for one in out.iterdir()} == {one.name for one in whole.iterdir()}
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_a_process_of_its_own(
     config: Path, whole: Path, toys: SimpleNamespace, tmp_path: Path
 ) -> None:

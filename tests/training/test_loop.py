@@ -65,7 +65,10 @@ def test_one_step_is_what_pytorch_does_by_hand(toys: SimpleNamespace, toy_text: 
         torch.testing.assert_close(weight, theirs[name], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [kind if kind == "m3, scheduled" else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS],
+)
 def test_a_run_stopped_anywhere_goes_on_bit_for_bit(
     kind: str, toys: SimpleNamespace, toy_text: Path, tmp_path: Path
 ) -> None:
@@ -111,7 +114,9 @@ def test_what_a_run_leaves(whole_run: tuple[Path, Outcome], toys: SimpleNamespac
     assert files.held_run(folder).sha256  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [kind if kind == "adamw" else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
+)
 def test_every_optimiser_learns_the_toy_text(
     kind: str, toys: SimpleNamespace, toy_text: Path, tmp_path: Path
 ) -> None:
