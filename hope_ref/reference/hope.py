@@ -88,12 +88,8 @@ def hope(
     parameters, count = checked_parameters(parameters, config, mixer)
     indices = checked_tokens(tokens, len(parameters["embedding"]))
     start = _start(parameters, count, config, mixer)
-    return stream(
-        indices,
-        parameters,
-        config,
-        start if state is None else _checked_state(state, start, parameters, config),
-    )
+    state = start if state is None else _checked_state(state, start, parameters, config)
+    return stream(indices, parameters, config, state)
 
 
 def stream(

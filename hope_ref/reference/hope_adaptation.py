@@ -76,7 +76,8 @@ def adapt(
     if not isinstance(state, AdaptationState):
         raise ValueError(f"state must be an AdaptationState or None, got {type(state).__name__}")
     start, now, segment = state
-    hope(segment, parameters, config, start, mixer=mixer)  # checks them: the loop below does not
+    segment = checked_tokens(segment, len(parameters["embedding"]))
+    hope([], parameters, config, start, mixer=mixer)  # checks the start: `learned` does not
     logits = [np.zeros((0, len(parameters["embedding"])))]
     for token in tokens:
         if len(segment) == config.levels_chunk_sizes[0]:

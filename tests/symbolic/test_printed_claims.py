@@ -25,7 +25,7 @@ from printed_claims import (
     run_the_print,
     same,
 )
-from simulated import column, columns, rate, rates, silu, silu_slope, squares
+from simulated import column, columns, nearest, rate, rates, silu, silu_slope, squares
 
 from hope_ref import reference, symbolic
 from hope_ref.config import HopeConfig
@@ -75,9 +75,7 @@ def implicit_step(rng: Rng) -> Iterator[Any]:
         column(rng, 2),
         rate(rng),
     )
-    rows = np.vstack([phi.T, np.eye(3) / np.sqrt(eta)])
-    right = np.vstack([(u + origin @ phi).T, weight.T / np.sqrt(eta)])
-    solved = np.linalg.lstsq(rows, right, rcond=None)[0].T
+    solved = nearest(phi, u + origin @ phi, weight, 1 / eta)
     yield {"X": np.zeros((2, 3)), "W": weight, "E": origin, r"\varphi": phi, "u": u, r"\eta": eta}, solved
 
 
