@@ -61,6 +61,9 @@ class Trace(NamedTuple):
 
 def norm(array: Array) -> float:
     """Frobenius norm that overflows only where an entry nearly does: 1e200 does not become infinite."""
+    squares = float(np.vdot(array, array))
+    if 1e-200 < squares < 1e200:  # nothing was lost: no scaling is needed
+        return math.sqrt(squares)
     largest = float(np.abs(array).max(initial=0.0))
     if largest == 0 or not np.isfinite(largest):
         return largest

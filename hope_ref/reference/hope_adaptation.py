@@ -17,7 +17,7 @@ from hope_ref.config import HopeConfig
 from hope_ref.continuum_settings import of_config
 from hope_ref.reference.activations import silu
 from hope_ref.reference.continuum_levels import LevelState, rms_norm
-from hope_ref.reference.continuum_memory import moved_on, read, weights_of
+from hope_ref.reference.continuum_memory import moved_on, read, stream, weights_of
 from hope_ref.reference.hope import (
     BlockState,
     HopeState,
@@ -27,7 +27,6 @@ from hope_ref.reference.hope import (
     initial_state,
     levels,
     mix,
-    stream,
 )
 from hope_ref.reference.hope_layers import part
 from hope_ref.validation import Array
@@ -90,6 +89,7 @@ def adapt(
     return np.concatenate(logits), AdaptationState(start, now, segment)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # seen in the results
 def learned(
     now: HopeState,
     start: HopeState,
@@ -128,14 +128,20 @@ def with_weights(
 ) -> Callable[[str, Array], float]:
     """Σ L over the segment as a function of w1 or w2, by name, of one level of one block."""
 
+    x, options = parameters["embedding"][segment], of_config(config)
+    for before in range(index):  # up to the level nothing depends on its weights
+        x, _ = block(x, part(parameters, f"blocks.{before}"), config, start.blocks[before])
+    own, state = part(parameters, f"blocks.{index}"), start.blocks[index]
+    mixed, _ = mix(x, own, config, state.mixer)
+
     def loss(name: str, weight: Array) -> float:
-        changed = list(start.blocks)
-        continuum = changed[index].continuum
-        moved: list[LevelState] = list(continuum.levels)
+        moved: list[LevelState] = list(state.continuum.levels)
         moved[level] = moved[level]._replace(**{name: weight})
-        changed[index] = changed[index]._replace(continuum=continuum._replace(levels=tuple(moved)))
-        logits, _ = stream(segment, parameters, config, start._replace(blocks=tuple(changed)))
-        return next_token_loss(logits, targets)
+        continuum = state.continuum._replace(levels=tuple(moved))
+        x, _ = stream(mixed, levels(own, config), continuum, options, config.signal, config.objective)
+        for later in range(index + 1, len(start.blocks)):
+            x, _ = block(x, part(parameters, f"blocks.{later}"), config, start.blocks[later])
+        return next_token_loss(rms_norm(x, parameters["norm"]) @ parameters["embedding"].T, targets)
 
     return loss
 
