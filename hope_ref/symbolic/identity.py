@@ -71,12 +71,18 @@ def _matrix(side: Any) -> sp.Matrix:
     return sp.Matrix(side) if isinstance(side, sp.MatrixBase) else sp.Matrix([[side]])
 
 
+def _simplified(entry: sp.Expr) -> sp.Expr:
+    """`simplify`; that a quotient is zero shows in its numerator, much sooner."""
+    entry = sp.expand(entry)
+    return sp.S.Zero if sp.expand(sp.numer(sp.together(entry))) == 0 else sp.simplify(entry)
+
+
 def residual(sides: Sides) -> sp.ImmutableMatrix:
     """Derived minus stated, simplified entry by entry, always as a matrix."""
     derived, stated = _matrix(sides.derived), _matrix(sides.stated)
     if derived.shape != stated.shape:
         raise ValueError(f"stated must have shape {derived.shape}, got {stated.shape}")
-    return sp.ImmutableMatrix((derived - stated).applyfunc(lambda entry: sp.simplify(sp.expand(entry))))
+    return sp.ImmutableMatrix((derived - stated).applyfunc(_simplified))
 
 
 @cache

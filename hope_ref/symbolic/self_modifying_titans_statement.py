@@ -26,6 +26,12 @@ def silu(z: Any) -> Any:
     return z * sigmoid(z)
 
 
+def times(left: sp.Matrix, right: sp.Matrix) -> sp.Matrix:
+    """left · right; SymPy's own product asks of every entry whether it is finite, which takes long in large terms."""
+    entries = [[inner(left.row(i), right.col(j)) for j in range(right.cols)] for i in range(left.rows)]
+    return sp.Matrix(entries)
+
+
 def unit(z: sp.Matrix) -> sp.Matrix:
     return z / sp.sqrt(squared_norm(z) + TINY)
 
@@ -33,24 +39,24 @@ def unit(z: sp.Matrix) -> sp.Matrix:
 def answer(weights: Weights, z: sp.Matrix) -> sp.Matrix:
     """z + W1 σ(W2 z)."""
     w1, w2 = weights
-    return z + w1 * (w2 * z).applyfunc(silu)
+    return z + times(w1, times(w2, z).applyfunc(silu))
 
 
 def associations(weights: Weights, k: sp.Matrix, target: sp.Matrix, objective: str) -> list[tuple[Any, Any]]:
     """(φ, u) of W1 and of W2: u is minus the derivative of the loss by that layer's output, then bounded by c = 1."""
     w1, w2 = weights
-    out, hidden = vector("y", D), vector("n", HIDDEN)
+    out, hidden, wanted = vector("y", D), vector("n", HIDDEN), vector("t", D)  # differentiate first, put in then
 
     def loss(branch: sp.Matrix) -> sp.Expr:
         said = k + branch
-        return -inner(said, target) if objective == "dot" else squared_norm(said - target) / 2
+        return -inner(said, wanted) if objective == "dot" else squared_norm(said - wanted) / 2
 
-    at_hidden = list(zip(hidden, w2 * k, strict=True))
     activation = hidden.applyfunc(silu)
-    at_out = list(zip(out, (w1 * activation).subs(at_hidden), strict=True))
-    first = -gradient(loss(out), out).subs(at_out)
-    second = -gradient(loss(w1 * activation), hidden).subs(at_hidden)
-    pairs = [(activation.subs(at_hidden), first), (k, second)]
+    numbers = dict(zip([*hidden, *wanted], [*times(w2, k), *target], strict=True))
+    numbers |= zip(out, times(w1, activation).xreplace(numbers), strict=True)
+    first = -gradient(loss(out), out).xreplace(numbers)
+    second = -gradient(loss(times(w1, activation)), hidden).xreplace(numbers)
+    pairs = [(activation.xreplace(numbers), first), (k, second)]
     return [(phi, u / sp.sqrt(1 + squared_norm(u))) for phi, u in pairs]
 
 
@@ -84,10 +90,10 @@ def statement(objective: str = "l2", erase: str = "deviation") -> Statement:
             for weight, initial, (phi, u) in zip(state[memory], start[memory], pairs, strict=True):
                 step = eta / (1 + eta * squared_norm(phi))
                 origin = initial if erase == "deviation" else sp.zeros(*initial.shape)
-                slip = (weight - origin) * phi - u
-                moved.append(alpha * weight + (1 - alpha) * initial - step * slip * phi.T)
+                slip = times(weight - origin, phi) - u
+                moved.append(alpha * weight + (1 - alpha) * initial - step * times(slip, phi.T))
             state[memory] = (moved[0], moved[1])
-        q = unit(arguments["w_query"] * token)
+        q = unit(times(arguments["w_query"], token))
         rows.append((answer(state["memory"], q) - q).T)
     finals = {f"final_w{layer}_{memory}": state[memory][layer - 1] for memory in MEMORIES for layer in (1, 2)}
     return Statement({"x": x, **arguments}, {"outputs": sp.Matrix.vstack(*rows), **finals})

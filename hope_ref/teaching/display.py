@@ -36,11 +36,13 @@ def prove(name: str) -> None:
     """
     import sympy as sp
 
-    from hope_ref import symbolic
+    from hope_ref.symbolic import named
+    from hope_ref.symbolic.identity import residual as remaining
 
-    identity = symbolic.named(name)
-    residual, sides = identity.residual(), [sp.Matrix([side]) for side in identity.proof()]
-    derived, stated = (sp.latex(side) for side in identity.proof())
+    identity = named(name)
+    proof = identity.proof()
+    residual, sides = remaining(proof), [sp.Matrix([side]) for side in proof]
+    derived, stated = (sp.latex(side) for side in proof)
     in_a_row = sum(max(sum(len(sp.latex(e)) for e in row) for row in side.tolist()) for side in sides)
     fits = len(derived) + len(stated) <= WIDE or (residual.rows >= 3 and in_a_row <= WIDE_ROWS)
     left, right = (

@@ -78,7 +78,7 @@ def test_outvoted_is_a_sum_of_signs() -> None:
             assert got == pytest.approx(w, abs=1e-3), (slow_weight, step)
 
 
-@pytest.mark.parametrize("name", ["Adam", "SGD with momentum", "M3, a = 0.3"])
+@pytest.mark.parametrize("name", ["Adam", "SGD with momentum", "M3, a = 0.1"])
 def test_the_batched_race_equals_one_run_of_an_optimiser(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Twelve steps of one rate and one seed with torch.optim or M3, with a scheduler, against the batch of two of each."""
     monkeypatch.setattr(gallery, "STEPS", 12)
@@ -90,7 +90,7 @@ def test_the_batched_race_equals_one_run_of_an_optimiser(name: str, monkeypatch:
     make = {
         "Adam": lambda: torch.optim.Adam(weights, lr=0.03),
         "SGD with momentum": lambda: torch.optim.SGD(weights, lr=0.03, momentum=0.9),
-        "M3, a = 0.3": lambda: gallery.in_torch.M3(weights, lr=0.03, slow_every=3, slow_weight=0.3),
+        "M3, a = 0.1": lambda: gallery.in_torch.M3(weights, lr=0.03, slow_every=3, slow_weight=0.1),
     }[name]
     optimiser = make()
     inputs = torch.from_numpy(x)
@@ -114,8 +114,7 @@ def test_what_the_notebook_says_about_the_race() -> None:
     median = {name: float(np.median(final)) for name, final in data.final.items()}
     assert median["Muon-like"] < 0.8 * median["Adam"] < 0.6 * median["SGD with momentum"]
     assert 0.6 < median["M3, a = 0"] / median["Muon-like"] < 1.6
-    for light in ("M3, a = 0.1", "M3, a = 0.3"):
-        assert median[light] < 1.1 * median["M3, a = 0"]
+    assert median["M3, a = 0.1"] < 1.1 * median["M3, a = 0"]
     assert median["M3, a = 1"] == max(median.values())
     for name, rate in data.rate.items():
         assert gallery.RACE_RATES[0] < rate < gallery.RACE_RATES[-1], (

@@ -88,7 +88,7 @@ def test_prove_shows_what_sympy_found(
 
 
 def test_prove_raises_when_the_identity_fails(published: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hope_ref.symbolic.identity.Identity.residual", lambda self: sp.ones(1, 1))
+    monkeypatch.setattr("hope_ref.symbolic.identity.residual", lambda sides: sp.ones(1, 1))
     with pytest.raises(checks.CheckFailed):
         teaching.prove("delta_rule.one_shot")
 

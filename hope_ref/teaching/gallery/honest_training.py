@@ -79,7 +79,7 @@ def three_seeds_of_luck(data: Luck | None = None) -> Figure:
 
 # --- the toy training -----------------------------------------------------------------------------------------------
 
-STEPS, LONGEST, BATCH = 160, 8, 32
+STEPS, LONGEST, BATCH = 80, 8, 32
 HOPE, DELTA, DELTA_START, DELTA_TWO, BOTH = (
     "HOPE, C = 1",
     "delta rule",
@@ -133,8 +133,8 @@ def words(count: int, lengths: tuple[int, int], seed: Any, start: bool) -> tuple
 
 
 def longest(step: int) -> int:
-    """The longest word of a step: 4 symbols, then one more every ten steps."""
-    return min(LONGEST, 4 + step // 10)
+    """The longest word of a step: 4 symbols, then one more every five steps."""
+    return min(LONGEST, 4 + step // 5)
 
 
 @cache
