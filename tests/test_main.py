@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from hope_ref import __main__ as command
 from hope_ref import agreement, symbolic
 from hope_ref.agreement import comparison
+from hope_ref.symbolic import errata
 
 
 def test_run_fails_when_a_proof_fails(
@@ -55,8 +57,9 @@ def test_figures_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_docs_are_written_whole_and_only_when_stale(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(errata, "markdown", cache(errata.markdown))  # its proofs take seconds
     assert command.main(["docs", "--check", "--folder", str(tmp_path)]) == 1
     assert not list(tmp_path.iterdir())
     assert command.main(["docs", "--folder", str(tmp_path)]) == 0

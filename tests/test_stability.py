@@ -204,9 +204,8 @@ def test_streams_are_seeded_and_not_those_of_the_parameters() -> None:
 def test_as_printed_every_seed_overflows_and_a_larger_chunk_only_delays_it(
     size: int, soonest: int, latest: int
 ) -> None:
-    found = [
-        trace_of(HopeConfig.printed(width=WIDTH, **chunks(size)), 200, seed).overflow for seed in range(4)
-    ]
+    config = HopeConfig.printed(width=WIDTH, **chunks(size))
+    found = [trace_of(config, 200, seed).overflow for seed in range(4 if size == 1 else 2)]
     assert all(token is not None and soonest <= token <= latest for token in found), found
 
 
@@ -220,7 +219,7 @@ def test_either_repair_alone_keeps_the_printed_form_finite_but_the_bound_leaves_
     size: int, repair: dict[str, Any], least: float, most: float
 ) -> None:
     for seed in range(2):
-        trace = trace_of(HopeConfig.printed(width=WIDTH, **chunks(size), **repair), 250, seed)
+        trace = trace_of(HopeConfig.printed(width=WIDTH, **chunks(size), **repair), 130, seed)
         assert trace.overflow is None
         assert least < worst_error(trace) < most
         assert largest(trace) < 10
@@ -228,7 +227,7 @@ def test_either_repair_alone_keeps_the_printed_form_finite_but_the_bound_leaves_
 
 def test_a_loose_bound_on_explicit_steps_is_no_repair() -> None:
     """‖u‖ < 10 is bounded, but η‖φ‖² > 2 multiplies: the growth is exponential; implicit steps of the same bound hold."""
-    for seed in range(3):
+    for seed in range(2):
         grown = trace_of(HopeConfig.printed(width=WIDTH, surprise_bound=10.0), 120, seed)
         assert grown.overflow is None
         assert largest(grown) > 1e25
@@ -238,7 +237,7 @@ def test_a_loose_bound_on_explicit_steps_is_no_repair() -> None:
 
 def test_the_default_is_steady() -> None:
     for size in (1, 16):
-        trace = trace_of(HopeConfig(width=WIDTH, **chunks(size)), 300)
+        trace = trace_of(HopeConfig(width=WIDTH, **chunks(size)), 150)
         assert trace.overflow is None
         assert worst_error(trace) < 1.7
         assert largest(trace) < 8.5
@@ -253,18 +252,18 @@ def test_the_dot_product_in_an_mlp_memory_overflows_without_the_bound_even_on_un
         free = trace_of(config.replace(value_norm=False), 400, seed).overflow
         assert free is not None
         assert overflow > free, "later than with free values"
-        held = trace_of(config.replace(surprise_bound=1.0), 120, seed)
+        held = trace_of(config.replace(surprise_bound=1.0), 80, seed)
         assert held.overflow is None
         assert largest(held) < 15
         assert largest(trace_of(config.replace(objective="l2"), 60, seed)) < 10
 
 
 def test_with_little_retention_about_half_the_seeds_overflow_and_the_others_decay() -> None:
-    """Random parameters, α about sigmoid(3): 11 of 18 overflow here, the others are on their way to 0."""
+    """Random parameters, α about sigmoid(3): 5 of 10 overflow here, the others are on their way to 0."""
     config = HopeConfig.printed(width=8, **chunks(1))
-    traces = [trace_of(config, 300, seed, "random") for seed in range(18)]
+    traces = [trace_of(config, 250, seed, "random") for seed in range(10)]
     finite = [trace for trace in traces if trace.overflow is None]
-    assert 5 <= len(finite) <= 11
+    assert 3 <= len(finite) <= 6
     for trace in finite:
         assert max(float(along[-1]) for along in trace.norms.values()) < 0.5
         assert max(kept_shares(trace).values()) < 0.1
@@ -275,7 +274,7 @@ def test_with_full_retention_no_random_start_stays_unless_its_own_alpha_shuts_it
     config = HopeConfig.printed(width=8, **chunks(1))
     overflows, rescued = [], []
     for seed in range(8):
-        x = random_stream(250, 8, seed)
+        x = random_stream(100, 8, seed)
         parameters = random_parameters(config, 8, 8, seed) | {"alpha_bias": np.array(12.0)}
         fixed = measure(config, parameters | {"alpha_readout": np.zeros(8)}, x)
         assert largest(fixed) > 1e3 * max(along[0] for along in fixed.norms.values())
@@ -312,11 +311,10 @@ PROVED = [
 @pytest.mark.parametrize("start", stability.STARTS)
 def test_no_token_grows_a_weight_past_the_proved_bound(start: str) -> None:
     nearest = math.inf
-    for config in PROVED:
+    for seed, config in enumerate(PROVED):
         assert growth_is_proved(config)
-        for seed in range(2):
-            trace = trace_of(config, 50, seed, start)
-            nearest = min(nearest, *(float(room.min()) for room in trace.room.values()))
+        trace = trace_of(config, 40, seed, start)
+        nearest = min(nearest, *(float(room.min()) for room in trace.room.values()))
     assert 0 <= nearest < 0.05, "the bound holds, and is nearly reached"
 
 
@@ -373,7 +371,7 @@ def test_with_the_default_no_weight_leaves_its_start_faster_than_its_writes_reac
 
 
 def test_retention_toward_zero_on_every_memory_erases_the_rule() -> None:
-    for seed in range(3):
+    for seed in range(2):
         gone = trace_of(
             HopeConfig(width=WIDTH, retention_scope="all", retention_target="zero", erase="full"),
             120,
@@ -387,7 +385,7 @@ def test_retention_toward_zero_on_every_memory_erases_the_rule() -> None:
 
 
 def test_retention_on_memory_alone_leaves_the_rest_to_the_erase_and_toward_the_start_it_protects() -> None:
-    for seed in range(3):
+    for seed in range(2):
         full = HopeConfig(width=WIDTH, erase="full")
         scoped = projections_kept(trace_of(full, 120, seed, "random"))[-1]
         toward = projections_kept(trace_of(full.replace(retention_scope="all"), 120, seed, "random"))
@@ -398,12 +396,9 @@ def test_retention_on_memory_alone_leaves_the_rest_to_the_erase_and_toward_the_s
 
 
 def features_left(**options: Any) -> float:
-    """‖W2_T - W2_0‖ / ‖W2_0‖ of `memory` after 120 tokens, mean of two seeds."""
-    found = []
-    for seed in range(2):
-        trace = trace_of(HopeConfig(width=WIDTH, **options), 120, seed)
-        found.append(trace.drift["w2_memory"][-1] / trace.norms["w2_memory"][0])
-    return float(np.mean(found))
+    """‖W2_T - W2_0‖ / ‖W2_0‖ of `memory` after 120 tokens."""
+    trace = trace_of(HopeConfig(width=WIDTH, **options), 120)
+    return float(trace.drift["w2_memory"][-1] / trace.norms["w2_memory"][0])
 
 
 def test_a_full_erase_eats_the_features_with_any_step_and_the_deviation_keeps_them() -> None:
@@ -495,8 +490,9 @@ def test_options_that_cannot_change_a_state_do_not(rows: list[stability.Row]) ->
             )
 
 
-def test_a_row_is_what_its_traces_say() -> None:
+def test_a_row_is_what_its_traces_say(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three of these five seeds overflow, the first one among them, at different tokens."""
+    monkeypatch.setitem(stability.VALUES, "memory_chunk_size", (1, 16))
     rows = survey(tokens=50, seeds=5, option="memory_chunk_size", start="random", width=8)
     row = by_name(rows, "printed")["memory_chunk_size", "1"]
     config = HopeConfig.printed(width=8, memory_chunk_size=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -125,17 +126,23 @@ def build(name: str, config: HopeConfig, vocabulary: int, blocks: int, seed: int
     mixer, options = MODELS[name]
     if mixer == "self_modifying_titans":
         return Hope(config, vocabulary, blocks, seed=seed)
+    width = _equal_width(name, config, vocabulary, blocks)
+    return Hope(config.replace(width=width), vocabulary, blocks, mixer=mixer, seed=seed, **options)
 
-    def made(width: int, own_seed: int | None) -> Hope:
-        return Hope(config.replace(width=width), vocabulary, blocks, mixer=mixer, seed=own_seed, **options)
+
+@lru_cache(maxsize=64)
+def _equal_width(name: str, config: HopeConfig, vocabulary: int, blocks: int) -> int:
+    """The width at which a baseline's count of parameters comes nearest to HOPE's."""
+    mixer, options = MODELS[name]
 
     def size(width: int) -> int:
         with torch.device("meta"):
-            return parameters(made(width, None))
+            resized = config.replace(width=width)
+            return parameters(Hope(resized, vocabulary, blocks, mixer=mixer, seed=None, **options))
 
     with torch.device("meta"):
         wanted = parameters(Hope(config, vocabulary, blocks, seed=None))
     # Rotary positions turn pairs, so a head of softmax attention is even.
     step = config.heads * (2 if mixer == "softmax_attention" else 1)
     widths = range(config.width, 2 * config.width + step, step)
-    return made(min(widths, key=lambda width: abs(size(width) - wanted)), seed)
+    return min(widths, key=lambda width: abs(size(width) - wanted))

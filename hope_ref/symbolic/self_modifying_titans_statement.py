@@ -45,7 +45,7 @@ def answer(weights: Weights, z: sp.Matrix) -> sp.Matrix:
 def associations(weights: Weights, k: sp.Matrix, target: sp.Matrix, objective: str) -> list[tuple[Any, Any]]:
     """(φ, u) of W1 and of W2: u is minus the derivative of the loss by that layer's output, then bounded by c = 1."""
     w1, w2 = weights
-    out, hidden, wanted = vector("y", D), vector("n", HIDDEN), vector("t", D)  # differentiate first, put in then
+    out, hidden, wanted = vector("y", D), vector("n", HIDDEN), vector("t", D)  # put in last
 
     def loss(branch: sp.Matrix) -> sp.Expr:
         said = k + branch

@@ -46,10 +46,12 @@ def test_quick_cells_measure_what_they_promise_and_the_same_twice() -> None:
     assert [cell.model for cell in cells] == list(own.CHANGES)[:2]
     bits = []
     for cell in cells:
-        found, again = own.measure(cell), own.measure(cell)
+        found = own.measure(cell)
         json.dumps(found, allow_nan=False)
-        assert all(found.pop(name) > 0 and again.pop(name) > 0 for name in TIMES)
-        assert found == again
+        assert all(found.pop(name) > 0 for name in TIMES)
+        if cell is cells[-1]:
+            again = own.measure(cell)
+            assert found == {name: value for name, value in again.items() if name not in TIMES}
         assert found["steps"] == 2
         bits.append(found["bits_per_byte"])
     assert all(6 < value < 10 for value in bits)

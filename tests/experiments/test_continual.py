@@ -147,6 +147,8 @@ def test_a_learner_learns_forgets_and_recovers() -> None:
     assert given.floor < run["a_before_b"] < 3.5 < 5 < run["a_after_b"]  # from worse than chance …
     assert run["a_again"] < run["a_before_b"] + 0.5  # … back
     assert run["b_before_b"] - run["b_after_b"] > 2
+    settings = settings_of("Markov", phase=256, held_out=256)
+    given = own.streams(settings, 0)
     still = own.follow(own.learner(settings, given.symbols, 0), given, settings, 0.0)
     assert still["forgetting"] == 0
     assert still["recovery_tokens"] == 0

@@ -33,12 +33,7 @@ def test_at_least_two_wrong_answers(task: Exercise) -> None:
 
 @pytest.mark.parametrize(
     ("task", "answer", "hint"),
-    [
-        pytest.param(
-            *row, marks=pytest.mark.slow if row[0].name == "13.1" else [], id=f"{row[0].name}-{row[2][:24]}"
-        )
-        for row in WRONG
-    ],  # 13.1 trains
+    [pytest.param(*row, id=f"{row[0].name}-{row[2][:24]}") for row in WRONG],
 )
 def test_wrong_answer_gets_the_right_hint(task: Exercise, answer: Any, hint: str) -> None:
     assert hint

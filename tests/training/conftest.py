@@ -87,6 +87,12 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture
+def no_curve(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs draw no picture, which takes as long as their steps; `whole_run` has one."""
+    monkeypatch.setattr("hope_ref.training.files.draw_curve", lambda folder: None)
+
+
 @pytest.fixture(scope="session")
 def toy_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """About 2,000 bytes that repeat themselves."""

@@ -5,6 +5,7 @@ HOPE_REF_KILLS=20 kills more often than the five times of every day.
 
 from __future__ import annotations
 
+import argparse
 import os
 import random
 import resource
@@ -17,7 +18,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from hope_ref.training import Outcome, Run, files, train, trained
+from hope_ref.training import Outcome, Run, files, train, train_command, trained
+
+pytestmark = pytest.mark.usefixtures("no_curve")
 
 KILLS = int(os.environ.get("HOPE_REF_KILLS", "5"))
 STEPS = 12 * KILLS
@@ -107,7 +110,12 @@ def test_ctrl_c_in_a_process_of_its_own(
     "what", ["checkpoint-00000010.pt", pytest.param("metrics.jsonl", marks=pytest.mark.slow)]
 )
 def test_a_full_disk_loses_nothing(
-    what: str, toys: SimpleNamespace, toy_text: Path, tmp_path: Path, whole_run: tuple[Path, Outcome]
+    what: str,
+    toys: SimpleNamespace,
+    toy_text: Path,
+    tmp_path: Path,
+    whole_run: tuple[Path, Outcome],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     run, out = (
         toys.run(toy_text, checkpoint_every=5 if what.startswith("checkpoint") else 100),
@@ -118,14 +126,20 @@ def test_a_full_disk_loses_nothing(
     room = {"checkpoint-00000010.pt": 20_000, "metrics.jsonl": len(before["metrics.jsonl"]) + 500}[what]
     assert room > len(before["run.json"])
 
-    def limited() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
-
-    found = toys.call("train", "--resume", "--quiet", "--out", out, before=limited)
-    assert found.returncode == 1, (found.stdout, found.stderr)
-    assert found.stderr.startswith(f"error: cannot write {out / what}: ")
-    assert "go on with --resume" in found.stderr
-    assert "Traceback" not in found.stderr
+    parser = argparse.ArgumentParser()
+    train_command.add_arguments(parser)
+    given = parser.parse_args(["--resume", "--quiet", "--out", str(out)])
+    before_limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before_limit[1]))
+    try:
+        status = train_command.main(given)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before_limit)
+    error = capsys.readouterr().err
+    assert status == 1, error
+    assert error.startswith(f"error: cannot write {out / what}: ")
+    assert "go on with --resume" in error
+    assert "Traceback" not in error
     after = {one.name: one.read_bytes() for one in out.iterdir()}
     assert after.keys() == before.keys()
     assert all(after[name] == before[name] for name in before if name.startswith(("checkpoint", "run")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -177,22 +178,29 @@ def _by_search(x: Array) -> float:
     return low
 
 
-def check_rate(function: Any) -> None:
-    """(x) -> the largest stable η of a chunk with inputs x: compared with a search over literal steps."""
+@lru_cache(maxsize=1)
+def _searched() -> list[tuple[str, Array, float]]:
+    """Chunks of inputs by name, and the rate that the search finds for each."""
     rng = np.random.default_rng(804)
     row = rng.normal(size=6)
     crowd = rng.normal(size=(12, 6))
-    for name, x in (
-        ("one input 8 times", np.tile(row, (8, 1))),
-        ("12 inputs", crowd),
-        ("12 inputs that lean one way", crowd + row),
-    ):
+    chunks = {
+        "one input 8 times": np.tile(row, (8, 1)),
+        "12 inputs": crowd,
+        "12 inputs that lean one way": crowd + row,
+    }
+    return [(name, x, _by_search(x)) for name, x in chunks.items()]
+
+
+def check_rate(function: Any) -> None:
+    """(x) -> the largest stable η of a chunk with inputs x: compared with a search over literal steps."""
+    for name, x, found in _searched():
         squares = (x**2).sum(1)
         top = float(np.linalg.eigvalsh(x.T @ x).max())
         must_equal(
             f"the largest stable η for {name}",
             ask(function, x),
-            _by_search(x),
+            found,
             {
                 "That takes all C inputs for one and the same; different ones do not add up along one direction.": 2
                 / float(squares.sum()),

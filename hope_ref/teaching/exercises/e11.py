@@ -199,10 +199,9 @@ def _generated(read: Any, prompt: Array, count: int, *, mistake: str = "") -> Ar
     return np.array(made if mistake != "prompt" else [*prompt, *made])
 
 
-def check_generate(function: Any) -> None:
-    """(read, prompt, count) -> tokens: compared with reading all of it again for every new token."""
-    count, reader = 12, Reader()
-    got = ask(function, reader, PROMPT, count)
+@lru_cache(maxsize=1)
+def _wanted_and_likely(count: int) -> tuple[Array, dict[str, Array]]:
+    """The right tokens, and those of each mistake by its hint."""
     hints = {
         "The prompt's last token is read twice: the logits of the next token are there already.": "again",
         "The state is dropped: hand on what `read` returned.": "none",
@@ -210,7 +209,15 @@ def check_generate(function: Any) -> None:
         "The logits after the *last* token of the prompt say what comes next.": "first",
     }
     likely = {hint: _generated(Reader(), PROMPT, count, mistake=mistake) for hint, mistake in hints.items()}
-    must_equal("the new tokens (without the prompt)", got, _from_scratch(count), likely)
+    return _from_scratch(count), likely
+
+
+def check_generate(function: Any) -> None:
+    """(read, prompt, count) -> tokens: compared with reading all of it again for every new token."""
+    count, reader = 12, Reader()
+    got = ask(function, reader, PROMPT, count)
+    wanted, likely = _wanted_and_likely(count)
+    must_equal("the new tokens (without the prompt)", got, wanted, likely)
     least = len(PROMPT) + count - 1
     if reader.read > least:
         raise WrongAnswer(

@@ -5,6 +5,7 @@ For each: what it measures at one setting, how that is drawn, the same in words,
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,6 +40,7 @@ LOSS_NAMES = {"l2": "½‖M k − v‖²", "dot": "−⟨M k, v⟩"}
 TOKEN_BY_TOKEN = "½‖M k − v‖² at C = 1"
 
 
+@lru_cache(maxsize=32)
 def chunk_size_data(chunk_size: int = 16, eta: float = 1.0, pairs: int = 16, rounds: int = 4) -> ChunkSize:
     """Pairs with random unit keys, each round in a new order; after every token, how well are all of them answered?"""
     rng, width = np.random.default_rng(0), 2 * pairs
@@ -147,6 +149,7 @@ class Frequencies(NamedTuple):
 RATE = 0.01  # η of every level, so that they differ in their clocks alone
 
 
+@lru_cache(maxsize=32)
 def frequencies_data(
     first: int = 4, second: int = 2, third: int = 2, variant: str = "sequential", length: int = 48
 ) -> Frequencies:

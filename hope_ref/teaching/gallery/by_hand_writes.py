@@ -5,6 +5,7 @@ For each: what it measures at one setting, how that is drawn, the same in words,
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -187,6 +188,7 @@ class Region(NamedTuple):
         return np.where(np.abs(self.factor) >= 1, 0.0, np.where(self.factor < 0, 1.0, 2.0))
 
 
+@lru_cache(maxsize=32)
 def region_data(
     step: str = "explicit", objective: str = "dot", alpha: float = 1.0, points: int = 37
 ) -> Region:

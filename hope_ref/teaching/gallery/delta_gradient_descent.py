@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -116,6 +117,7 @@ RULES = {
 }
 
 
+@lru_cache(maxsize=1)
 def stability_regions_data(points: int = 37, repeats: int = 6) -> StabilityRegions:
     """Run each rule on one input with a fixed target from two weights; stable where the two come nearer to each other."""
     etas, squares = np.logspace(-3, 6, points), np.logspace(-2.02, 1.98, points)  # none of them on an edge

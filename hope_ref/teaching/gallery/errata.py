@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -56,6 +57,7 @@ class Slip(NamedTuple):
     consequence: str
 
 
+@lru_cache(maxsize=1)
 def slip_sizes_data() -> tuple[Slip, ...]:
     """Every row that is wrong, the largest slip first."""
     does = {row: consequence for consequence, rows in CONSEQUENCES.items() for row in rows}

@@ -234,7 +234,8 @@ def own_targets_data(tokens: int = 512) -> OwnTargets:
         views = _views(x, own, config)
         for head in range(config.heads):
             found.append(_followed([v[:, head] for v in views], head_parameters(own, head, config), config))
-        x, _ = hope.block(x, own, config, before)
+        if index + 1 < len(model.blocks):  # nobody reads what the last one says
+            x, _ = hope.block(x, own, config, before)
     errors = {memory: np.array([one[0][memory] for one in found]) for memory in config.memories}
     blank = np.array([character in " \n" for character in read])
     return OwnTargets(errors, np.array([one[1] for one in found]), blank)

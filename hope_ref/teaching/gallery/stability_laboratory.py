@@ -39,6 +39,7 @@ def over(arrays: dict[str, Array]) -> Array:
     return np.max(list(arrays.values()), axis=0)
 
 
+@lru_cache(maxsize=1)
 def overflows_data(width: int = 16, tokens: int = 200, seed: int = 0) -> Overflows:
     """`HopeConfig.printed()` on one stream with three chunk sizes; then, at C = 16, each repair and both."""
     stream, data = random_stream(tokens, width, seed), Overflows({}, {}, {})
