@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from selection import some_slow
 from torch import Tensor
 
 from hope_ref import reference
@@ -33,6 +34,17 @@ CHOICES = [
     for rule in ("gd", "dgd")
 ]
 every_choice = pytest.mark.parametrize(("variant", "order", "rule"), CHOICES)
+PACED = {
+    "-".join(map(str, (*choice, *sizes))): (*choice, sizes)
+    for sizes in ((2, 4, 8), (1, 2, 8), (3, 6, 6), (8, 16, 32))
+    for choice in CHOICES
+}
+# Every choice at one pace; at the others each variant, order and rule.
+SOME = [name for name in PACED if name.endswith(("3-6-6", "slow_to_fast-dgd-2-4-8", "fast_to_slow-gd-1-2-8", "slow_to_fast-gd-8-16-32"))]  # fmt: skip
+MIXED = {"-".join(choice): choice for choice in CHOICES}
+# Each variant by each rule, the orders by turns.
+TURNS = [name for n, name in enumerate(MIXED) if n % 4 in (0, 3)]
+some_choices = pytest.mark.parametrize(("variant", "order", "rule"), some_slow(MIXED, TURNS))
 
 
 def forward_of(variant: str, order: str, levels: Any = LEVELS) -> Any:
@@ -127,9 +139,8 @@ def close(got: AdaptState, want: Any, atol: float = 1e-10, index: Any = ()) -> N
         np.testing.assert_allclose(mine, theirs, rtol=0, atol=atol, err_msg=name)
 
 
-@every_choice
-@pytest.mark.parametrize("sizes", [(2, 4, 8), (1, 2, 8), (3, 6, 6), (8, 16, 32)])
-def test_equals_the_numpy_driver(sizes: tuple[int, ...], variant: str, order: str, rule: str) -> None:
+@pytest.mark.parametrize(("variant", "order", "rule", "sizes"), some_slow(PACED, SOME))
+def test_equals_the_numpy_driver(variant: str, order: str, rule: str, sizes: tuple[int, ...]) -> None:
     options = {"variant": variant, "order": order, "rule": rule, "levels_chunk_sizes": sizes}
     if variant == "nested" and sizes == (3, 6, 6):
         options["nested_rate"] = 0.3
@@ -139,11 +150,11 @@ def test_equals_the_numpy_driver(sizes: tuple[int, ...], variant: str, order: st
     close(state, want_state)
 
 
-@every_choice
+@some_choices
 def test_every_split_of_a_stream_gives_the_same(variant: str, order: str, rule: str) -> None:
     options = {"variant": variant, "order": order, "rule": rule}
     outputs, state = run(**options)
-    for split in range(LENGTH + 1):
+    for split in (0, 1, 4, 6, 8, 9, LENGTH):  # both ends, in a segment, at boundaries of one level and more
         first, carried = run(TOKENS[:split], **options)
         second, last = run(TOKENS[split:], carried, **options)
         torch.testing.assert_close(torch.cat([first, second]), outputs, rtol=0, atol=1e-12)
@@ -230,14 +241,13 @@ def test_two_memories_in_one_model_adapt_as_one_with_an_axis_more(rule: str) -> 
 
 @every_choice
 def test_the_past_does_not_see_the_future(variant: str, order: str, rule: str) -> None:
-    options = {"variant": variant, "order": order, "rule": rule}
-    outputs, _ = run(**options)
-    for t in (0, 3, 4, 9):
-        changed = TOKENS.clone()
-        changed[t] = (changed[t] + 1) % SYMBOLS
-        got, _ = run(changed, **options)
-        assert torch.equal(got[:t], outputs[:t])
-        assert (got[t] - outputs[t]).abs().max() > 1e-6
+    at = (0, 3, 4, 9)
+    tokens = TOKENS[:13].repeat(len(at) + 1, 1)  # the last one stays as it is
+    tokens[range(len(at)), at] = (TOKENS[list(at)] + 1) % SYMBOLS
+    outputs, _ = run(tokens, variant=variant, order=order, rule=rule)
+    for t, got in zip(at, outputs[:-1], strict=True):
+        assert torch.equal(got[:t], outputs[-1, :t])
+        assert (got[t] - outputs[-1, t]).abs().max() > 1e-6
 
 
 def test_a_model_may_read_its_tokens_one_at_a_time() -> None:
@@ -267,8 +277,17 @@ def test_nothing_is_kept_unless_asked_for() -> None:
     torch.testing.assert_close(outputs, run()[0], rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("rule", ["gd", "dgd"])
-@pytest.mark.parametrize("variant", ["nested", "independent"])
+@pytest.mark.parametrize(
+    ("variant", "rule"),
+    some_slow(
+        {
+            f"{variant}-{rule}": (variant, rule)
+            for variant in ("nested", "independent")
+            for rule in ("gd", "dgd")
+        },
+        ("nested-dgd", "independent-gd"),
+    ),
+)
 def test_the_outer_gradient_reaches_the_start_of_every_level(variant: str, rule: str) -> None:
     """Through every update, against central differences of the NumPy driver."""
     options = {"variant": variant, "rule": rule, "cms_rate": CALM}

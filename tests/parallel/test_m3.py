@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from selection import some_slow
 from torch import Tensor, nn
 
 from hope_ref import reference
@@ -17,6 +18,12 @@ from hope_ref.parallel.m3 import M3, M3State, initial_state, m3_step
 
 OPTIONS = list(product(("ema", "sum"), ("update", "gradient", "none"), ("quintic", "cubic", "none")))
 every_option = pytest.mark.parametrize(("accumulate", "second_moment", "newton_schulz"), OPTIONS)
+WINDOWS = {
+    "4, wide": (4, (3, 5), 22),
+    "4, tall": (4, (5, 3), 50),
+    "1, wide": (1, (3, 5), 50),
+    "50, wide": (50, (3, 5), 50),
+}
 RATES: dict[str, Any] = {
     "lr": 0.05,
     "beta1": 0.8,
@@ -52,15 +59,9 @@ def of_optimizer(options: dict[str, Any]) -> dict[str, Any]:
 
 
 @every_option
-@pytest.mark.parametrize(
-    ("f", "shape"),
-    [
-        (4, (3, 5)),
-        *(pytest.param(f, s, marks=pytest.mark.slow) for f, s in ((4, (5, 3)), (1, (3, 5)), (50, (3, 5)))),
-    ],
-)
-def test_fifty_steps_equal_numpy(
-    accumulate: str, second_moment: str, newton_schulz: str, f: int, shape: tuple[int, int]
+@pytest.mark.parametrize(("f", "shape", "steps"), some_slow(WINDOWS, ["4, wide"]))
+def test_many_steps_equal_numpy(
+    accumulate: str, second_moment: str, newton_schulz: str, f: int, shape: tuple[int, int], steps: int
 ) -> None:
     options = RATES | {
         "accumulate": accumulate,
@@ -68,7 +69,7 @@ def test_fifty_steps_equal_numpy(
         "newton_schulz": newton_schulz,
         "slow_every": f,
     }
-    w, gradients = draws(50, shape)
+    w, gradients = draws(steps, shape)
     path, want = numpy_run(w, gradients, **options)
     stepped, state = torch.from_numpy(w), None
     parameter = nn.Parameter(torch.from_numpy(w.copy()))
@@ -193,8 +194,14 @@ def train(network: nn.Module, optimizer: torch.optim.Optimizer, steps: range) ->
         optimizer.step()
 
 
-@every_option
-@pytest.mark.parametrize("split", [1, 3, 4, 7])
+STOPPED = {"-".join((*option, str(split))): (*option, split) for split in (1, 3, 4, 7) for option in OPTIONS}
+# Every option at the end of a window; elsewhere two that differ in all.
+SOME = [
+    n for n in STOPPED if n.endswith("-4") or n.startswith(("ema-update-quintic-", "sum-gradient-cubic-"))
+]
+
+
+@pytest.mark.parametrize(("accumulate", "second_moment", "newton_schulz", "split"), some_slow(STOPPED, SOME))
 def test_a_loaded_state_goes_on_to_the_last_bit(
     accumulate: str, second_moment: str, newton_schulz: str, split: int
 ) -> None:

@@ -150,7 +150,7 @@ every = pytest.mark.parametrize(("kind", "config", "options"), ALL.values(), ids
 def test_every_split_gives_the_same(kind: Any, config: HopeConfig, options: dict[str, Any]) -> None:
     mixer, x = awake(kind, config, options), torch.tensor(tokens(2))
     whole, end = run(mixer, x)
-    for cut in range(LENGTH + 1):
+    for cut in (0, 1, 3, 4, LENGTH):  # chunks of 3
         first, middle = run(mixer, x[:, :cut])
         mixer.check_state(middle, (2,), cut)
         second, last = run(mixer, x[:, cut:], middle)
@@ -166,12 +166,10 @@ def test_every_split_gives_the_same(kind: Any, config: HopeConfig, options: dict
 @every
 @torch.no_grad()
 def test_the_past_does_not_see_the_future(kind: Any, config: HopeConfig, options: dict[str, Any]) -> None:
-    mixer, x = awake(kind, config, options), torch.tensor(tokens())
-    before, _ = run(mixer, x)
-    for t in range(LENGTH):
-        other = x.clone()
-        other[t] += torch.tensor([1.0, -1, 0.5, 2, -1, 0.3])
-        moved = (run(mixer, other)[0] - before).abs().amax(-1)
+    x = torch.tensor(tokens()).repeat(LENGTH + 1, 1, 1)  # row t has another token t, the last one none
+    x[range(LENGTH), range(LENGTH)] += torch.tensor([1.0, -1, 0.5, 2, -1, 0.3])
+    y, _ = run(awake(kind, config, options), x)
+    for t, moved in enumerate((y[:-1] - y[-1]).abs().amax(-1)):
         assert (moved[:t] < 1e-13).all()
         assert (moved[t:] > 1e-8).all()
 
@@ -190,7 +188,7 @@ def test_every_parameter_has_a_gradient(kind: Any, config: HopeConfig, options: 
 def test_gradients_equal_central_differences_of_numpy(
     kind: Any, config: HopeConfig, options: dict[str, Any]
 ) -> None:
-    mixer, x, rng, h = awake(kind, config, options), tokens(), np.random.default_rng(2), 2e-4
+    mixer, x, rng, h = awake(kind, config, options), tokens(), np.random.default_rng(2), 2e-6
     weights = rng.normal(size=x.shape)
     (run(mixer, x)[0] * torch.tensor(weights)).sum().backward()
     for name, parameter in mixer.named_parameters():
@@ -201,11 +199,12 @@ def test_gradients_equal_central_differences_of_numpy(
             [],
         )
         direction /= direction.norm()
-        for distance in (h, -h, 2 * h, -2 * h, 0):
+        for distance in (h, -h, 0):
             with torch.no_grad():
                 parameter.copy_(kept + distance * direction)
-            ends.append(float(np.sum(weights * in_numpy(mixer, x)[0])))
-        slope = (8 * (ends[0] - ends[1]) - (ends[2] - ends[3])) / (12 * h)
+            if distance:
+                ends.append(float(np.sum(weights * in_numpy(mixer, x)[0])))
+        slope = (ends[0] - ends[1]) / (2 * h)
         got = float((parameter.grad * direction).sum())
         assert abs(got - slope) <= 1e-7 * max(1.0, abs(slope)), name
 

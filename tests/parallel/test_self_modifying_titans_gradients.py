@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import self_modifying_titans_autograd as independent
 import torch
+from selection import some_slow
 from torch.autograd.graph import saved_tensors_hooks
 
 from hope_ref.config import CHOICES, HopeConfig
@@ -43,6 +44,8 @@ EACH: dict[str, HopeConfig] = {
     ),
 }  # fmt: skip
 each_option = pytest.mark.parametrize("config", EACH.values(), ids=EACH)
+AT_ONCE = ("default", "printed", "read=boundary", "chunks the other way", "momentum", "all at once")
+few_at_once = pytest.mark.parametrize("config", some_slow(EACH, AT_ONCE))
 
 
 def problem(
@@ -104,8 +107,8 @@ def test_the_gradient_equals_that_of_the_literal_loop(config: HopeConfig) -> Non
         assert (gradient.abs().max() > 1e-6) == (name not in needless), f"{name} never reaches the outputs"
 
 
-@pytest.mark.parametrize("position", [*(pytest.param(n, marks=pytest.mark.slow) for n in (3, 4)), 6])
-@each_option
+@pytest.mark.parametrize("position", some_slow({"3": 3, "4": 4, "6": 6}, ["6"]))
+@few_at_once
 def test_the_gradient_by_an_incoming_state_equals_that_of_the_literal_loop(
     config: HopeConfig, position: int
 ) -> None:
@@ -127,10 +130,14 @@ def test_the_gradient_by_an_incoming_state_equals_that_of_the_literal_loop(
         )
 
 
-@pytest.mark.parametrize("name", ["default", "printed", "momentum", "all at once", "retention_scope=all"])
-def test_the_gradient_equals_slopes_measured_on_the_token_loop(name: str) -> None:
+MEASURED = {
+    name: EACH[name] for name in ("default", "printed", "momentum", "all at once", "retention_scope=all")
+}
+
+
+@pytest.mark.parametrize("config", some_slow(MEASURED, ("printed", "momentum", "all at once")))
+def test_the_gradient_equals_slopes_measured_on_the_token_loop(config: HopeConfig) -> None:
     """Central differences of the NumPy loop along one random direction for each parameter and view."""
-    config = EACH[name]
     x, parameters = problem(config)
     outputs, state = self_modifying_titans(*x, parameters, config)
     loss(outputs, final_of(state)).backward()
@@ -210,16 +217,16 @@ def saved_bytes(config: HopeConfig, length: int, recompute: bool) -> tuple[int, 
 
 @pytest.mark.parametrize("name", ["default", "printed", "momentum", "token by token", "equal chunks"])
 def test_recomputing_gives_the_same_numbers(name: str) -> None:
-    plain = saved_bytes(EACH[name], 23, recompute=False)[1]
-    again = saved_bytes(EACH[name], 23, recompute=True)[1]
+    plain = saved_bytes(EACH[name], 11, recompute=False)[1]
+    again = saved_bytes(EACH[name], 11, recompute=True)[1]
     for one, other in zip(plain, again, strict=True):
         np.testing.assert_allclose(other.numpy(), one.numpy(), rtol=0, atol=1e-12)
 
 
 def test_recomputing_keeps_little_more_than_one_state_per_chunk() -> None:
     config = HopeConfig(memory_chunk_size=16, projection_chunk_size=16)
-    plain, _ = saved_bytes(config, 128, recompute=False)
-    again, _ = saved_bytes(config, 128, recompute=True)
+    plain, _ = saved_bytes(config, 96, recompute=False)
+    again, _ = saved_bytes(config, 96, recompute=True)
     assert again < plain / 5
 
 

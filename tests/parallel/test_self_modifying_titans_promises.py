@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from selection import some_slow
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -48,8 +49,8 @@ class NoLook(TorchDispatchMode):
 
 
 @each
-@pytest.mark.parametrize("length", [*(pytest.param(n, marks=pytest.mark.slow) for n in (0, 1)), 11])
-@pytest.mark.parametrize("kind", ["meta", pytest.param("fake", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("length", some_slow({"0": 0, "1": 1, "5": 5}, ["5"]))
+@pytest.mark.parametrize("kind", some_slow({"meta": "meta", "fake": "fake"}, ["meta"]))
 def test_forward_and_backward_know_only_shapes(config: HopeConfig, length: int, kind: str) -> None:
     """Tensors without values: as on a device that the host does not wait for, where the door looks at none either."""
     device, mode, door = "meta", contextlib.nullcontext(), contextlib.nullcontext()

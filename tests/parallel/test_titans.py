@@ -258,10 +258,11 @@ def test_gradients_stay_finite_where_a_gate_is_zero(kind: str) -> None:
 @every_kind
 @pytest.mark.parametrize("chunk_size", [1, 2, 3, 8])
 def test_every_split_gives_the_same(kind: str, chunk_size: int) -> None:
+    """At both ends; within and between chunks, and blocks of 5."""
     a, length = tensors(tokens(kind, 2 * 8 + 1)), 17
     options = {"chunk_size": chunk_size, "block_size": 5}
     whole, final = titans(**a, state=fresh(kind), **options)
-    for split in range(length + 1):
+    for split in (0, 1, 5, 6, 8, 10, length):
         first, carried = titans(**{n: x[:split] for n, x in a.items()}, state=fresh(kind), **options)
         second, last = titans(**{n: x[split:] for n, x in a.items()}, state=carried, **options)
         torch.testing.assert_close(torch.cat([first, second]), whole, rtol=0, atol=1e-12)
@@ -274,7 +275,7 @@ def test_every_split_gives_the_same(kind: str, chunk_size: int) -> None:
 def test_causal(kind: str, chunk_size: int, name: str) -> None:
     a = tensors(tokens(kind, 9))
     y, _ = titans(**a, state=fresh(kind), chunk_size=chunk_size)
-    for token in range(1, 9):
+    for token in (1, 3, 4, 5, 8):
         changed = {**a, name: a[name].clone()}
         changed[name][token] *= 0.5
         other, _ = titans(**changed, state=fresh(kind), chunk_size=chunk_size)

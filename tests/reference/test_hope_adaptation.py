@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from selection import some_slow
 from torch.nn import functional
 
 from hope_ref.config import HopeConfig
@@ -33,11 +34,7 @@ EACH: dict[str, tuple[HopeConfig, str, int]] = {
 }
 each = pytest.mark.parametrize(("config", "mixer", "blocks"), EACH.values(), ids=EACH)
 each_but_slow = pytest.mark.parametrize(  # finite differences of whole models: the others in `make test-all`
-    ("config", "mixer", "blocks"),
-    [
-        pytest.param(*case, marks=[] if name == "nested, slow to fast" else pytest.mark.slow, id=name)
-        for name, case in EACH.items()
-    ],
+    ("config", "mixer", "blocks"), some_slow(EACH, ["nested, slow to fast"])
 )
 
 
@@ -125,8 +122,8 @@ def test_the_levels_follow_autograd_of_the_model_in_torch(rule: str) -> None:
 @each
 def test_until_a_target_has_come_it_is_the_frozen_model(config: HopeConfig, mixer: str, blocks: int) -> None:
     p = awake(config, mixer, blocks)
-    frozen, _ = hope(TOKENS[:5], p, config, mixer=mixer)
-    learning, _ = adapt(TOKENS[:5], p, config, mixer=mixer)
+    frozen, _ = hope(TOKENS[:4], p, config, mixer=mixer)
+    learning, _ = adapt(TOKENS[:4], p, config, mixer=mixer)
     np.testing.assert_allclose(learning[:2], frozen[:2], rtol=0, atol=1e-14)
     assert (np.abs(learning - frozen).max(axis=1)[2:] > 1e-6).all(), "and from then on it has learned"
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from selection import some_slow
 
 from hope_ref.reference.m3 import M3State, initial_state, m3_step
 
@@ -242,7 +243,7 @@ def descend(scale: float, second_moment: str, steps: int, condition: bool) -> fl
     return float(np.sum((mixing @ w - target) ** 2) / 2)
 
 
-@pytest.mark.parametrize("condition", [False, True])
+@pytest.mark.parametrize("condition", some_slow({"False": False, "True": True}, ["True"]))
 def test_a_small_loss_makes_the_printed_second_moment_explode(condition: bool) -> None:
     """Loss × 1e-4, default rates: from 21 to about 1e7 as printed, to a few units with V of the update."""
     assert 1e6 < descend(1e-4, "gradient", 1500, condition) < 1e8

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import self_modifying_titans_autograd as independent
 import torch
+from selection import some_slow
 
 from hope_ref.config import CHOICES, HopeConfig
 from hope_ref.reference.delta_rule import delta_rule
@@ -40,6 +41,8 @@ EACH: dict[str, HopeConfig] = {
     ),
 }  # fmt: skip
 each_option = pytest.mark.parametrize("config", EACH.values(), ids=EACH)
+AT_ONCE = ("default", "printed", "architecture=linear", "chunks the other way", "momentum", "all at once")
+few_at_once = pytest.mark.parametrize("config", some_slow(EACH, AT_ONCE))
 
 
 def views(length: int, d: int, seed: int = 0) -> list[Array]:
@@ -129,7 +132,7 @@ def amplification(config: HopeConfig, parameters: dict[str, Array], x: list[Arra
 
 
 some_seeds = pytest.mark.parametrize(
-    "seeds", [range(50), pytest.param(range(50, 200), marks=pytest.mark.slow)], ids=["50", "150 more"]
+    "seeds", some_slow({"25": range(25), "175 more": range(25, 200)}, ["25"])
 )
 
 
@@ -246,7 +249,7 @@ def test_a_token_changes_its_own_output_and_no_earlier_one(config: HopeConfig, t
 def test_any_split_gives_the_same_outputs_and_state(config: HopeConfig) -> None:
     x, parameters = views(9, 4), random_parameters(config, 4, 5, 0)
     outputs, final = self_modifying_titans(*x, parameters, config)
-    for cut in range(10):
+    for cut in (0, 1, 4, 6, 9):  # both ends, in a chunk, at a boundary of both chunk sizes and of one
         first, state = self_modifying_titans(*(view[:cut] for view in x), parameters, config)
         rest, state = self_modifying_titans(*(view[cut:] for view in x), parameters, config, state)
         np.testing.assert_array_equal(np.concatenate([first, rest]), outputs)
@@ -291,17 +294,29 @@ def test_boundaries_are_copied_before_the_first_token_of_a_chunk_and_then_rest()
 # --- the outer gradient ---------------------------------------------------------------------------------------------
 
 
-@each_option
-def test_the_outer_loss_reaches_every_initial_state_and_read_out(config: HopeConfig) -> None:
-    """T = 9 is 2C + 1 for the slower group. Measured slopes, against automatic differentiation through every write."""
+def outer_gradient(config: HopeConfig) -> tuple[list[Array], dict[str, Array], Array, dict[str, Array]]:
+    """Views, parameters, a weight of every output, and the gradient of the weighted sum through every write.
+
+    By automatic differentiation; T = 9 is 2C + 1 for the slower group.
+    """
     x, parameters = views(9, 4), random_parameters(config, 4, 5, 0)
     weights = np.random.default_rng(1).normal(size=(9, 4))
     found, tensors = second(config, parameters, x)
     (found["outputs"] * torch.tensor(weights)).sum().backward()
+    return x, parameters, weights, {name: tensors[name].grad.numpy() for name in parameters}
+
+
+@each_option
+def test_the_outer_loss_reaches_every_initial_state_and_read_out(config: HopeConfig) -> None:
+    for name, slope in outer_gradient(config)[-1].items():
+        assert np.linalg.norm(slope) > 1e-6, f"{name} never reaches the outputs"
+
+
+@few_at_once
+def test_the_outer_gradient_is_the_measured_slope(config: HopeConfig) -> None:
+    x, parameters, weights, gradient = outer_gradient(config)
     for name, array in parameters.items():
-        slope = tensors[name].grad.numpy()
-        size = np.linalg.norm(slope)
-        assert size > 1e-6, f"{name} never reaches the outputs"
+        slope, size = gradient[name], np.linalg.norm(gradient[name])
         ends = []
         for sign in (1, -1):
             moved = parameters | {name: array + sign * 1e-6 * slope / size}
