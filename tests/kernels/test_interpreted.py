@@ -62,7 +62,7 @@ def slow_errors() -> dict[str, kernel_cases.Errors]:
     return lines_of(CASES.format(part="slow"))[0]  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize("name", filter(kernel_cases.quick, kernel_cases.cases()))
+@pytest.mark.parametrize("name", list(filter(kernel_cases.quick, kernel_cases.cases())))
 def test_the_kernels_are_right_to_float32(name: str, errors: dict[str, kernel_cases.Errors]) -> None:
     assert errors[name]
     assert kernel_cases.close(errors[name]) == []
