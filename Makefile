@@ -24,21 +24,20 @@ SELECTED := $(NBVAL) -m "not slow" --ignore=notebooks/solutions --ignore-glob="n
 SELECTED_PATHS := tests notebooks
 # Two files at a time on two cores; a file, a notebook too, stays in one process.
 SPREAD := -n logical --maxprocesses=8 --dist loadfile --no-loadscope-reorder --durations=10
-# COVERAGE=1 measures as well, into .coverage.
-COVER = $(if $(COVERAGE),--cov=hope_ref --cov-report= )
-PYTEST = $(BIN)/python -m pytest $(SPREAD) $(COVER)
+PYTEST = $(BIN)/python -m pytest $(SPREAD)
+# COVERAGE=1: of the package, at least so many per cent.
+COVER = $(if $(COVERAGE),--cov=hope_ref --cov-report=term --cov-fail-under=95 )
 
 test: lint fonts  ## lint, types, the tests, every notebook of the course (strictly)
-	$(if $(COVERAGE),rm -f .coverage)
-	$(PYTEST) $(SELECTED) $(SELECTED_PATHS)
+	$(PYTEST) $(COVER)$(SELECTED) $(SELECTED_PATHS)
 
-test-all:  ## all of `make test` and what it leaves out: slow tests, appendices, solutions, pages in a browser; coverage
+test-all:  ## `make test` with coverage, then what it leaves out: slow tests, appendices, solutions, pages in a browser
 	$(MAKE) test COVERAGE=1
-	$(MAKE) test-rest COVERAGE=1
+	$(MAKE) test-rest
 
 test-rest: $(READY) fonts  ## what `make test` leaves out
-	$(PYTEST) $(if $(COVERAGE),--cov-append) -m slow tests
-	$(PYTEST) $(if $(COVERAGE),--cov-append --cov-report=term --cov-fail-under=95) $(NBVAL) notebooks/solutions notebooks/A*.ipynb
+	$(PYTEST) -m slow tests
+	$(PYTEST) $(NBVAL) notebooks/solutions notebooks/A*.ipynb
 	$(BIN)/python -m hope_ref verify --random 60 --finite 2000
 	$(BIN)/python -m hope_ref soak --tokens 100000
 

@@ -35,6 +35,7 @@ OUTSIDE = shutil.ignore_patterns(
     ".ipynb_checkpoints",
     ".coverage*",
 )
+NOT_FOUND = 4  # of pytest: no such test
 RED = re.compile(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", re.MULTILINE)
 
 
@@ -96,6 +97,8 @@ def tried(fault: Fault, copy: Path, options: list[str], paths: list[str], green:
         if red and red != "(hangs)" and red not in green:
             name = red.split("::")[0] if ".ipynb::" in red else red  # a cell needs those before it
             status, shown = pytest_in(copy, [*options, name])
+            if status == NOT_FOUND:  # the fault changes the name of the case
+                status, shown = pytest_in(copy, [*options, name.split("[")[0]])
             if status != 0:
                 raise RuntimeError(f"{red} is red without the fault:\n{shown[-1500:]}")
             green.add(red)

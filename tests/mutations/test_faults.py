@@ -80,6 +80,13 @@ def test_a_test_that_is_red_anyway_catches_nothing(tmp_path: Path) -> None:
         run.tried(fault, tmp_path, OPTIONS, ["test_one.py"], set())
 
 
+def test_a_case_may_be_named_by_what_the_fault_changes(tmp_path: Path) -> None:
+    fault = planted(tmp_path)
+    case = "@pytest.mark.parametrize('found', [one.one()])\ndef test_one(found):\n    assert found > 0\n"
+    (tmp_path / "test_one.py").write_text(f"import one\nimport pytest\n\n\n{case}")
+    assert run.tried(fault, tmp_path, OPTIONS, ["test_one.py"], set()) == "test_one.py::test_one[-1]"
+
+
 def test_a_fault_that_stops_the_tests_from_loading_is_not_judged(tmp_path: Path) -> None:
     fault = planted(tmp_path, put="return (1")
     with pytest.raises(RuntimeError, match="pytest ended with"):
