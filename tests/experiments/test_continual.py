@@ -115,6 +115,18 @@ def test_b_contradicts_a_and_nothing_tested_was_learnt(source: str) -> None:
     assert not torch.equal(given.learnt[:, :256], given.of_a[:, :256])
 
 
+def test_what_is_tested_comes_from_another_part_of_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A text whose last tenth has bytes of its own: none of them is learnt, and nothing else is tested."""
+    bytes_of = np.concatenate([np.arange(45_000) % 100, 100 + np.arange(5_000) % 50]).astype(np.uint8)
+    monkeypatch.setattr(own.text, "load", lambda: own.text.Text(bytes_of, "0" * 64, "made up"))
+    phase = 2048
+    given = own.streams(settings_of(own.SOURCES[1], phase=phase, held_out=256), 0)
+    assert given.learnt[:, :phase].max() < 100 <= given.of_a.min()
+    renamed = np.unique(given.learnt[:, phase : 2 * phase])
+    assert len(renamed) == 100
+    assert not np.isin(given.of_b, renamed).any()
+
+
 def test_text_sees_two_symbols_back_markov_one_and_pieces_join() -> None:
     for source, context in (("Markov", 1), ("text", 2)):
         settings = settings_of(source, lanes=1)

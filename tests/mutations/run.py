@@ -35,16 +35,17 @@ OUTSIDE = shutil.ignore_patterns(
     ".ipynb_checkpoints",
     ".coverage*",
 )
+NOT_THESE = "--ignore=tests/mutations"  # they are red for every fault, since its text no longer stands
 NOT_FOUND = 4  # of pytest: no such test
 RED = re.compile(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", re.MULTILINE)
 
 
 def selection() -> tuple[list[str], list[str]]:
-    """What ``make test`` gives to pytest, from the Makefile itself: options, for one process, and paths."""
+    """What ``make test`` gives to pytest, from the Makefile itself, but for the tests of the list: options and paths."""
     call = ["make", "--no-print-directory", "-s", "show-selection"]
     shown = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     options, paths = shown.splitlines()
-    return shlex.split(options), shlex.split(paths)
+    return [*shlex.split(options), NOT_THESE], shlex.split(paths)
 
 
 def pytest_in(copy: Path, arguments: list[str]) -> tuple[int, str]:

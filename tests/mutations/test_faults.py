@@ -98,3 +98,4 @@ def test_the_selection_is_that_of_make_test() -> None:
     assert options[:2] == ["--nbval", "--nbval-current-env"]
     assert options[options.index("-m") + 1] == "not slow"
     assert paths == ["tests", "notebooks"]
+    assert options[-1] == "--ignore=tests/mutations", "there every fault is red"
