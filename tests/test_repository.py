@@ -56,10 +56,16 @@ def test_constraints_are_exact() -> None:
 
 def test_what_runs_here_is_what_is_declared() -> None:
     """A version within its range is fine, one beside its pin is worth a warning: stored outputs come from the pins."""
-    from importlib.metadata import version
+    from importlib.metadata import PackageNotFoundError, version
 
     for requirement in declared(*OPTIONAL):
-        here, pinned = version(requirement.name).split("+")[0], pins()[canonicalize_name(requirement.name)]
+        try:
+            here, pinned = (
+                version(requirement.name).split("+")[0],
+                pins()[canonicalize_name(requirement.name)],
+            )
+        except PackageNotFoundError:  # an extra that this environment does without
+            continue
         assert requirement.specifier.contains(here, prereleases=True), (
             f"{requirement} is wanted, {here} is here"
         )

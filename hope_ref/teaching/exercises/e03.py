@@ -29,7 +29,7 @@ def check_rank(function: Any) -> None:
         ("3 samples, each seen four times", np.tile(three, (4, 1)), 5),
         ("5 samples with 2 outputs", rng.normal(size=(5, 6)), 2),
         ("9 samples with 4 inputs", rng.normal(size=(9, 4)), 8),
-        ("no sample", np.zeros((0, 4)), 3),
+        ("one sample, all zeros", np.zeros((1, 4)), 3),
     )
     for case, inputs, d_out in cases:
         must_equal(
