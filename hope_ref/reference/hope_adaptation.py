@@ -100,11 +100,12 @@ def learned(
 ) -> HopeState:
     """Take one segment's gradients into the sums of every level; move the levels whose chunk is complete."""
     options, blocks = of_config(config), []
-    inputs = level_inputs(segment, parameters, config, start)
+    mixed = mixed_rows(segment, parameters, config, start)
+    inputs = level_inputs(mixed, parameters, config, start)
     for index, block_state in enumerate(now.blocks):
         found = []
         for level, before in enumerate(block_state.continuum.levels):
-            loss = with_weights(start, index, level, segment, targets, parameters, config)
+            loss = with_weights(start, index, level, mixed[index], targets, parameters, config)
             gradient1 = central_differences(partial(loss, "w1"), before.w1)
             gradient2 = central_differences(partial(loss, "w2"), before.w2)
             phi1, phi2 = inputs[index][level]
@@ -121,18 +122,13 @@ def with_weights(
     start: HopeState,
     index: int,
     level: int,
-    segment: Array,
+    mixed: Array,
     targets: Array,
     parameters: Arrays,
     config: HopeConfig,
 ) -> Callable[[str, Array], float]:
-    """Σ L over the segment as a function of w1 or w2, by name, of one level of one block."""
-
-    x, options = parameters["embedding"][segment], of_config(config)
-    for before in range(index):  # up to the level nothing depends on its weights
-        x, _ = block(x, part(parameters, f"blocks.{before}"), config, start.blocks[before])
-    own, state = part(parameters, f"blocks.{index}"), start.blocks[index]
-    mixed, _ = mix(x, own, config, state.mixer)
+    """Σ L over the segment as a function of w1 or w2, by name, of one level of one block; ``mixed`` is what its levels are given."""
+    own, state, options = part(parameters, f"blocks.{index}"), start.blocks[index], of_config(config)
 
     def loss(name: str, weight: Array) -> float:
         moved: list[LevelState] = list(state.continuum.levels)
@@ -165,20 +161,32 @@ def central_differences(function: Callable[[Array], float], at: Array) -> Array:
     return gradient
 
 
-def level_inputs(
-    segment: Array, parameters: Arrays, config: HopeConfig, start: HopeState
-) -> list[list[tuple[Array, Array]]]:
-    """Per block and level the inputs of W1 and of W2, σ(W2 n) and n, one row a token, at the segment's constant weights."""
+def mixed_rows(segment: Array, parameters: Arrays, config: HopeConfig, start: HopeState) -> list[Array]:
+    """Per block what its first sub-layer hands to the levels, (s, d): no level of that block has a part in it."""
     x, found = parameters["embedding"][segment], []
     for index, before in enumerate(start.blocks):
         own = part(parameters, f"blocks.{index}")
         mixed, _ = mix(x, own, config, before.mixer)
-        weights, slow = weights_of(before.continuum), levels(own, config)
-        given = [read(row, weights, slow, config.variant, config.order)[1] for row in mixed]  # (s, levels)
+        found.append(mixed)
+        x, _ = stream(
+            mixed, levels(own, config), before.continuum, of_config(config), config.signal, config.objective
+        )
+    return found
+
+
+def level_inputs(
+    mixed: list[Array], parameters: Arrays, config: HopeConfig, start: HopeState
+) -> list[list[tuple[Array, Array]]]:
+    """Per block and level the inputs of W1 and of W2, σ(W2 n) and n, one row a token, at the segment's constant weights."""
+    found = []
+    for index, before in enumerate(start.blocks):
+        weights, slow = weights_of(before.continuum), levels(part(parameters, f"blocks.{index}"), config)
+        given = [
+            read(row, weights, slow, config.variant, config.order)[1] for row in mixed[index]
+        ]  # (s, levels)
         rows = []
         for level, (_, w2) in enumerate(weights):
             n = np.array([rms_norm(token[level], slow[level].gain) for token in given])  # (s, d)
             rows.append((silu(n @ w2.T), n))
         found.append(rows)
-        x, _ = block(x, own, config, before)
     return found
