@@ -76,6 +76,7 @@ def setup(app: Any) -> None:
         (lambda writer, node: _equation(writer, node, True), None),
     )
     app.connect("autodoc-process-docstring", api.process_docstring, priority=100)
+    app.connect("autodoc-process-docstring", api.restore_attributes, priority=900)
     app.connect("autodoc-skip-member", api.skip_member)
     app.connect("doctree-read", api.full_names)
     app.connect("html-page-context", _short_menu, priority=100)  # before Furo's

@@ -7,6 +7,8 @@ import importlib
 import sys
 from pathlib import Path
 
+from hope_ref import __version__
+
 DIAGRAM = "hope"  # the one that is an SVG, beside the gallery
 README_FIGURES = ("ladder", "interference")
 
@@ -144,9 +146,9 @@ def parser(called: str | None = None) -> argparse.ArgumentParser:
     """The command line; ``called`` is the command that is about to run."""
     from hope_ref import anatomy, golden, stability
 
-    top = argparse.ArgumentParser(
-        prog="python -m hope_ref", description="HOPE: derived, stated, computed, proven equal."
-    )
+    prog = "hope-ref" if Path(sys.argv[0]).stem == "hope-ref" else "python -m hope_ref"
+    top = argparse.ArgumentParser(prog=prog, description="HOPE: derived, stated, computed, proven equal.")
+    top.add_argument("--version", action="version", version=f"hope_ref {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(function: object, name: str, text: str) -> argparse.ArgumentParser:

@@ -34,7 +34,7 @@ def anatomy(what: str, /, **sizes: Any) -> Rows:
     Args:
         what: one of `names()`.
         sizes: by name; what is left out has a default. HOPE and its parts take ``config``, a HopeConfig, or its options one
-            by one, and where they apply ``vocabulary``, ``blocks`` and ``length``, the tokens that attention has seen.
+            by one; what has attention takes ``length``, the tokens that it has seen.
     Returns:
         rows.
     Raises:

@@ -170,6 +170,7 @@ def _memory_rule(config: HopeConfig, memory: str, seen_at_once: bool) -> str:
 
 
 def _level_rows(config: HopeConfig, blocks: int) -> list[Row]:
+    """The levels of so many blocks."""
     counts = _counts()
     context = {
         "task": "tokens just seen, by the model's own loss",
@@ -210,15 +211,17 @@ def _continuum_memory(config: Any = None, **options: Any) -> list[Row]:
 
 
 @_model
-def _hope(config: Any = None, vocabulary: int = 256, blocks: int = 2, **options: Any) -> list[Row]:
+def _hope(config: Any = None, **options: Any) -> list[Row]:
     counts = _counts()
     chosen = _configured(config, options)
-    own = _own_parts(chosen, vocabulary, blocks, "self_modifying_titans")
-    rows = _memory_rows(chosen, blocks * chosen.heads) + _level_rows(chosen, blocks)
+    if chosen.mixer != "self_modifying_titans":
+        raise ValueError(f"mixer must be 'self_modifying_titans' for 'hope', got {chosen.mixer!r}")
+    own = _own_parts(chosen)
+    rows = _memory_rows(chosen, chosen.blocks * chosen.heads) + _level_rows(chosen, chosen.blocks)
     if "convolutions" in own:
         state = counts.state_size(chosen).get("convolutions", counts.D * 0)
         window = f"the last {chosen.convolution_width} tokens, kept, not compressed"
-        sizes = (_number(state, chosen, N=blocks), own["convolutions"])
+        sizes = (_number(state, chosen, N=chosen.blocks), own["convolutions"])
         rows.insert(
             0, Row("convolutions", window, math.inf, "token", "none: fixed weights on a window", *sizes)
         )
@@ -226,11 +229,9 @@ def _hope(config: Any = None, vocabulary: int = 256, blocks: int = 2, **options:
 
 
 @_model
-def _hope_attention(
-    config: Any = None, vocabulary: int = 256, blocks: int = 2, length: int = 1024, **options: Any
-) -> list[Row]:
-    chosen = _configured(config, options)
-    return _attention_rows(chosen, vocabulary, blocks, length, _level_rows(chosen, blocks))
+def _hope_attention(config: Any = None, length: int = 1024, **options: Any) -> list[Row]:
+    chosen = _configured(config, {**options, "mixer": "softmax_attention"})
+    return _attention_rows(chosen, length, _level_rows(chosen, chosen.blocks))
 
 
 @_model
@@ -238,21 +239,24 @@ def _transformer(
     width: int = 64, heads: int = 1, vocabulary: int = 256, blocks: int = 2, length: int = 1024
 ) -> list[Row]:
     """HOPE-Attention with one level that never moves, and so needs no state."""
-    chosen = HopeConfig(width=width, heads=heads, levels_chunk_sizes=(1,), signal="none")
-    (level,) = _level_rows(chosen, blocks)
-    return _attention_rows(chosen, vocabulary, blocks, length, [level._replace(name="MLP", state=0)])
-
-
-def _attention_rows(
-    config: HopeConfig, vocabulary: int, blocks: int, length: int, levels: list[Row]
-) -> list[Row]:
-    if config.head_width % 2:
-        raise ValueError(f"width of a head must be even for rotary positions, got {config.head_width}")
-    counts = _counts()
-    own = _own_parts(config, vocabulary, blocks, "softmax_attention")
-    kept = _number(
-        counts.state_size(config, "softmax_attention")["keys and values"], config, N=blocks, T=length
+    chosen = HopeConfig(
+        width=width,
+        heads=heads,
+        vocabulary=vocabulary,
+        blocks=blocks,
+        levels_chunk_sizes=(1,),
+        signal="none",
+        mixer="softmax_attention",
     )
+    (level,) = _level_rows(chosen, blocks)
+    return _attention_rows(chosen, length, [level._replace(name="MLP", state=0)])
+
+
+def _attention_rows(config: HopeConfig, length: int, levels: list[Row]) -> list[Row]:
+    counts = _counts()
+    own = _own_parts(config)
+    size = counts.state_size(config, config.mixer)["keys and values"]
+    kept = _number(size, config, N=config.blocks, T=length)
     context = f"{length:,} tokens, kept, not compressed"
     return [
         Row("softmax attention", context, math.inf, "token", NADARAYA_WATSON, kept, 0),
@@ -266,10 +270,9 @@ def _embedding(own: dict[str, int]) -> Row:
     return _frozen("embedding, tied head", own["embedding"])
 
 
-def _own_parts(config: HopeConfig, vocabulary: int, blocks: int, mixer: str) -> dict[str, int]:
-    counts = _counts()
-    parts = counts.parameters(config, mixer).items()
-    return {part: _number(size, config, V=vocabulary, N=blocks) for part, size in parts}
+def _own_parts(config: HopeConfig) -> dict[str, int]:
+    parts = _counts().parameters(config, config.mixer).items()
+    return {part: _number(size, config, V=config.vocabulary, N=config.blocks) for part, size in parts}
 
 
 # --- optimisers: memories of gradients --------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from hope_ref.config import HopeConfig
 from hope_ref.parallel.self_modifying_titans import self_modifying_titans
-from hope_ref.reference import memory_parameters
+from hope_ref.reference import parameters as starting
 from hope_ref.reference import self_modifying_titans as reference
 from hope_ref.symbolic import counts, flops
 
@@ -31,7 +31,7 @@ class Hope:
 
     def __init__(self, width: int, chunk_size: int, device: str) -> None:
         self.config = HopeConfig(width=width, memory_chunk_size=chunk_size, projection_chunk_size=chunk_size)
-        self.arrays = memory_parameters.init(self.config, 0)
+        self.arrays = starting.init_memories(self.config, 0)
         self.device = device
         self.parameters = {
             name: torch.tensor(array, dtype=torch.float32, device=device, requires_grad=True)

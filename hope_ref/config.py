@@ -1,35 +1,58 @@
 """HopeConfig: every choice that the sources leave open, by name, as one frozen and validated dataclass.
 
 `HopeConfig()` is what works, `HopeConfig.printed()` what the sources print; both compute the same equations with
-other options. The options of the optimiser M3 belong to its functions and are not here.
+other options. A configuration is a model but for its parameters: `Hope(config)` needs nothing else. The options of the
+optimiser M3 belong to its functions and are not here.
 """
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
 from dataclasses import dataclass, fields
-from typing import Any
+from itertools import pairwise
+from typing import Any, Literal, get_args
 
 from hope_ref.validation import one_of, positive_integer, scalar
 
 MEMORIES = ("k", "v", "q", "eta", "alpha", "memory")  # q is there only with adaptive_query
 
+Architecture = Literal["mlp", "linear"]
+Objective = Literal["l2", "dot"]
+Step = Literal["implicit", "explicit", "normalized"]
+RetentionScope = Literal["memory", "all"]
+RetentionTarget = Literal["initial", "zero"]
+Erase = Literal["deviation", "full", "none"]
+Target = Literal["self", "shared"]
+Read = Literal["post", "pre", "boundary"]
+TargetGradient = Literal["flow", "stop"]
+Order = Literal["fast_to_slow", "slow_to_fast"]
+Signal = Literal["task", "associative", "none"]
+Rule = Literal["gd", "dgd"]
+Variant = Literal["sequential", "nested", "independent"]
+Mixer = Literal[
+    "self_modifying_titans", "softmax_attention", "linear_attention", "gated_delta_rule", "titans"
+]
+
 CHOICES: dict[str, tuple[str, ...]] = {
-    "architecture": ("mlp", "linear"),
-    "objective": ("l2", "dot"),
-    "step": ("implicit", "explicit", "normalized"),
-    "retention_scope": ("memory", "all"),
-    "retention_target": ("initial", "zero"),
-    "erase": ("deviation", "full", "none"),
-    "target": ("self", "shared"),
-    "read": ("post", "pre", "boundary"),
-    "target_gradient": ("flow", "stop"),
-    "order": ("fast_to_slow", "slow_to_fast"),
-    "signal": ("task", "associative", "none"),
-    "rule": ("gd", "dgd"),
-    "variant": ("sequential", "nested", "independent"),
+    "architecture": get_args(Architecture),
+    "objective": get_args(Objective),
+    "step": get_args(Step),
+    "retention_scope": get_args(RetentionScope),
+    "retention_target": get_args(RetentionTarget),
+    "erase": get_args(Erase),
+    "target": get_args(Target),
+    "read": get_args(Read),
+    "target_gradient": get_args(TargetGradient),
+    "order": get_args(Order),
+    "signal": get_args(Signal),
+    "rule": get_args(Rule),
+    "variant": get_args(Variant),
+    "mixer": get_args(Mixer),
 }  # the default first
-SWITCHES = ("value_norm", "input_projection", "read_skip", "adaptive_query")
+SWITCHES = ("value_norm", "input_projection", "read_skip", "adaptive_query", "gated")
+STARTS = ("eta_init", "alpha_init", "memory_w1_std", "seed")  # where training starts: no matter to a state
 
 PRINTED: dict[str, Any] = {
     "step": "explicit",
@@ -44,59 +67,127 @@ PRINTED: dict[str, Any] = {
 }  # where the sources' choice is not the default
 
 
+def _documented(cls: type) -> type:
+    """Put the docstring of every option into that of the class, so that `help` shows what an editor shows."""
+    try:
+        body = ast.parse(inspect.getsource(cls)).body[0].body  # type: ignore[attr-defined]
+    except OSError:  # no source at hand, e.g. in a frozen application
+        return cls
+    lines = []
+    for option, text in pairwise(body):
+        if isinstance(option, ast.AnnAssign) and isinstance(text, ast.Expr):
+            name, default = ast.unparse(option.target), ast.unparse(option.value)  # type: ignore[arg-type]
+            kind = " | ".join(map(repr, CHOICES.get(name, ()))) or ast.unparse(option.annotation)
+            lines.append(f"    {name} ({kind}): {ast.literal_eval(text.value)} Default: {default}.")
+    cls.__doc__ = inspect.cleandoc(cls.__doc__ or "") + "\n\nAttributes:\n" + "\n".join(lines)
+    return cls
+
+
+@_documented
 @dataclass(frozen=True)
 class HopeConfig:
-    """Every option of the self-modifying Titans, the continuum memory and the layer around them [D].
+    """A HOPE, whole: its sizes, every option of its memories and of the layer around them, and where training starts [D].
 
     Raises:
         ValueError: naming the option, what it got and what it wants, e.g.
             ``read must be one of 'post', 'pre', 'boundary', got 'late'``.
     """
 
-    # sizes
-    width: int = 64  # of a token in a layer; the heads share it
-    heads: int = 1  # each has its own memories, eta and alpha
-    hidden: int | None = None  # hidden width of an MLP memory; None: the width of a head
-    memory_chunk_size: int = 16  # of `memory`; the sources give no number
-    projection_chunk_size: int = 16  # of all other memories; one of the two divides the other
+    # --- sizes
 
-    # the memories and their write
-    architecture: str = "mlp"  # z + W1 silu(W2 z) [P 89]; "linear" is z + W z
-    objective: str = (
-        "l2"  # [P 93]; reaches negative eigenvalues with a moderate eta; the continuum memory's too
-    )
-    step: str = "implicit"  # the exact minimiser's step: cannot overshoot; "explicit" is printed
-    eta_max: float = 1.0  # largest eta of explicit and normalized steps; implicit ones need none
-    surprise_bound: float = 1.0  # c in ‖u‖ < c, keeps training finite; 0 switches it off, as printed
-    value_norm: bool = True  # unit values: with the bound, the pair that keeps self-made targets from growing
-    retention_scope: str = "memory"  # forgetting everywhere, as printed, erases the rule itself
-    retention_target: str = "initial"  # forgetting returns to the meta-learned W_0, not to 0 as printed
-    erase: str = "deviation"  # W - W_0 only; "full" [P 88] wears the meta-learned W_0 away, "none" is plain gradient descent
-    writing: tuple[str, ...] | None = None  # which memories write; None: all that there are
-    inner_momentum: float = 0.0  # in [0, 1); ablated by [P Table 6] but absent from its equations
-    target: str = "self"  # [P 84]; "shared": every memory is to answer v_t [P 80]
-    target_gradient: str = "flow"  # the outer loss also learns through the targets; "stop" cuts it there
+    width: int = 64
+    """Width of a token in a layer, d_model; the heads share it."""
+    heads: int = 1
+    """Number of heads; each has its own memories, η and α."""
+    vocabulary: int = 256
+    """Number of different tokens; 256 for bytes."""
+    blocks: int = 2
+    """Number of blocks, each a mixer and a continuum memory."""
+    hidden: int | None = None
+    """Hidden width of an MLP memory; None: the width of a head."""
+    memory_chunk_size: int = 16
+    """Tokens between two boundaries of the memory called `memory`; the sources give no number."""
+    projection_chunk_size: int = 16
+    """The same of all other memories; one of the two divides the other."""
 
-    # the read and what feeds it
-    read: str = "post"  # [S 34], after the token's own write; the paper prints all three
-    read_skip: bool = False  # the layer's residual already carries the token; True as printed
-    adaptive_query: bool = False  # "the only non-adaptive projection", yet q is in the set of [P 85]
-    input_projection: bool = True  # linear maps before M_k and M_v: without them recall falls from 90 to 30 %
-    convolution_width: int = 4  # causal, depthwise, then SiLU [P 8.3]; 0 drops both
+    # --- the memories and their write
 
-    # where training starts
-    eta_init: tuple[float, float] = (0.7, 0.1)  # of `memory`, of the others
-    alpha_init: float = 0.999  # nearly everything is kept
-    memory_w1_std: float = 0.0  # of W1 of `memory` (W when linear): 0 starts from an empty memory
+    architecture: Architecture = "mlp"
+    """M(z) = z + W1 σ(W2 z) for "mlp" [P 89], z + W z for "linear"."""
+    objective: Objective = "l2"
+    """Inner loss ½‖M(k) - v̂‖² or -⟨M(k), v̂⟩ [P 93], of the continuum memory too; "l2" reaches negative eigenvalues with a moderate η."""
+    step: Step = "implicit"
+    """Step of a write: "implicit" is the exact minimiser's and cannot overshoot; "explicit" is printed."""
+    eta_max: float = 1.0
+    """Largest η of explicit and normalized steps; implicit ones need none."""
+    surprise_bound: float = 1.0
+    """c in ‖u‖ < c, which keeps training finite; 0 switches it off, as printed."""
+    value_norm: bool = True
+    """Unit values: with the bound, the pair that keeps self-made targets from growing."""
+    retention_scope: RetentionScope = "memory"
+    """Which memories forget; forgetting everywhere ("all"), as printed, erases the rule itself."""
+    retention_target: RetentionTarget = "initial"
+    """What forgetting returns to: the meta-learned W_0, or 0 as printed."""
+    erase: Erase = "deviation"
+    """What a write erases: W - W_0 only; "full" [P 88] wears W_0 away, "none" is plain gradient descent."""
+    writing: tuple[str, ...] | None = None
+    """Which memories write, by name; None: all that there are."""
+    inner_momentum: float = 0.0
+    """Momentum of the writes, in [0, 1); ablated by [P Table 6] but absent from its equations."""
+    target: Target = "self"
+    """What a memory is to answer: its own M(v) [P 84], or v itself ("shared") [P 80]."""
+    target_gradient: TargetGradient = "flow"
+    """Whether the outer loss also learns through the targets; "stop" cuts it there."""
 
-    # the continuum memory
-    levels_chunk_sizes: tuple[int, ...] = (512, 2048, 8192)  # fast to slow
-    cms_rate: float | tuple[float, ...] | None = None  # for all levels, or one each; None: 0.1 / chunk size
-    nested_rate: float = 0.1  # share of a level's result that its starting point takes over (nested only)
-    order: str = "fast_to_slow"  # the figure and [S 14]; [P 73] counts the slow level first
-    signal: str = "task"  # the model's own loss on tokens just seen; the paper names none
-    rule: str = "gd"  # with a small signal "dgd" [S] erases pre-trained weights along their inputs
-    variant: str = "sequential"  # [P 73]; [P 72] and [P 74] are the others
+    # --- the read, and what feeds it
+
+    read: Read = "post"
+    """When `memory` answers: after the token's own write [S 34], before it, or as at the boundary; the paper prints all three."""
+    read_skip: bool = False
+    """Whether the answer holds q itself, as printed; the layer's residual already carries the token."""
+    adaptive_query: bool = False
+    """Whether a memory makes the queries: "the only non-adaptive projection", yet q is in the set of [P 85]."""
+    input_projection: bool = True
+    """Linear maps before M_k and M_v: without them recall falls from 90 to 30 %."""
+    convolution_width: int = 4
+    """Width of the causal depthwise convolutions before SiLU [P 8.3]; 0 drops both."""
+
+    # --- the continuum memory
+
+    levels_chunk_sizes: tuple[int, ...] = (512, 2048, 8192)
+    """Tokens between two updates of each level, fast to slow."""
+    cms_rate: float | tuple[float, ...] | None = None
+    """Learning rate of all levels, or one each; None: 0.1 / chunk size."""
+    nested_rate: float = 0.1
+    """Share of a level's result that its starting point takes over (variant "nested" only)."""
+    order: Order = "fast_to_slow"
+    """Which level a token meets first: the fast one in the figure and in [S 14]; [P 73] counts the slow one first."""
+    signal: Signal = "task"
+    """What moves the levels: the model's own loss on tokens just seen, an associative loss, or nothing; the paper names none."""
+    rule: Rule = "gd"
+    """Update of a level: with a small signal "dgd" [S] erases pre-trained weights along their inputs."""
+    variant: Variant = "sequential"
+    """How levels combine: [P 73]; [P 72] and [P 74] are the others."""
+
+    # --- what stands in the Titans' place
+
+    mixer: Mixer = "self_modifying_titans"
+    """First sub-layer of a block: HOPE's own, "softmax_attention" for HOPE-Attention [P 9], or a baseline."""
+    beta_max: float = 1.0
+    """Largest β of "gated_delta_rule", in (0, 2]; above 1 its factor along the key may be negative."""
+    gated: bool = True
+    """Whether "gated_delta_rule" forgets; False is the plain delta rule, α = 1."""
+
+    # --- where training starts
+
+    eta_init: tuple[float, float] = (0.7, 0.1)
+    """η of `memory`, and of the other memories."""
+    alpha_init: float = 0.999
+    """Retention: nearly everything is kept."""
+    memory_w1_std: float = 0.0
+    """Standard deviation of W1 of `memory` (W when linear): 0 starts from an empty memory."""
+    seed: int | None = 0
+    """Seed of the starting values; None takes the generator's own state."""
 
     def __post_init__(self) -> None:
         for name, allowed in CHOICES.items():
@@ -111,7 +202,7 @@ class HopeConfig:
             object.__setattr__(self, "writing", _subset("writing", self.writing, self.memories))
 
     def _check_sizes(self) -> None:
-        for name in ("width", "heads", "memory_chunk_size", "projection_chunk_size"):
+        for name in ("width", "heads", "vocabulary", "blocks", "memory_chunk_size", "projection_chunk_size"):
             object.__setattr__(self, name, positive_integer(name, getattr(self, name)))
         if self.hidden is not None:
             object.__setattr__(self, "hidden", positive_integer("hidden", self.hidden))
@@ -125,6 +216,12 @@ class HopeConfig:
         if self.convolution_width != 0 or isinstance(self.convolution_width, bool):
             width = _described("convolution_width", self.convolution_width, "a width >= 1, or 0 for none")
             object.__setattr__(self, "convolution_width", width)
+        if self.mixer == "softmax_attention" and self.head_width % 2:
+            raise ValueError(f"width of a head must be even for rotary positions, got {self.head_width}")
+        seed = self.seed
+        if seed is not None and (isinstance(seed, bool) or not hasattr(seed, "__index__") or seed < 0):
+            raise ValueError(f"seed must be an integer >= 0 or None, got {seed!r}")
+        object.__setattr__(self, "seed", None if seed is None else int(seed))
 
     def _check_numbers(self) -> None:
         pair = _tuple("eta_init", self.eta_init)
@@ -142,6 +239,9 @@ class HopeConfig:
             object.__setattr__(self, name, scalar(name, getattr(self, name), low=low, high=high))
         for name in ("eta_max", "alpha_init"):
             object.__setattr__(self, name, _above_zero(name, getattr(self, name)))
+        object.__setattr__(self, "beta_max", _above_zero("beta_max", self.beta_max))
+        if self.beta_max > 2:
+            raise ValueError(f"beta_max must be in (0, 2], got {self.beta_max!r}")
         for name in ("inner_momentum", "alpha_init"):
             if getattr(self, name) >= 1:
                 raise ValueError(f"{name} must be < 1, got {getattr(self, name):g}")
@@ -211,6 +311,16 @@ class HopeConfig:
     def replace(self, **changes: Any) -> HopeConfig:
         """A copy with these options changed, validated anew."""
         return self.from_dict({**self.to_dict(), **changes})
+
+    def difference(self, other: HopeConfig) -> str:
+        """The first option in which a model with the other configuration computes something else; empty if there is none.
+
+        Where training starts (``eta_init``, ``alpha_init``, ``memory_w1_std``, ``seed``) does not count.
+        """
+        for name, value in self.to_dict().items():
+            if name not in STARTS and getattr(other, name) != value:
+                return name
+        return ""
 
     def to_dict(self) -> dict[str, Any]:
         """Every option by name."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from hope_ref.config import HopeConfig
 from hope_ref.reference.chunks import OBJECTIVES, boundary, wanted_output
-from hope_ref.reference.memory_network import answer, write
+from hope_ref.reference.self_modifying_titans import answer, write
 from hope_ref.stability import GROWN, norm
 from hope_ref.validation import Array, in_range, one_of, positive_integer, scalar
 

@@ -1,4 +1,7 @@
-"""A long stream through one model: does its state stay finite and bounded, and its memory constant? ``python -m hope_ref soak``."""
+"""A long stream through one model: does its state stay finite and bounded, and its memory constant? Is it reproducible?
+
+``python -m hope_ref soak``. Its exit status judges the state alone; whether rounding grows is reported (`reproducibility`).
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,20 @@ import time
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
+from hope_ref import reproducibility
 from hope_ref.config import HopeConfig
+from hope_ref.golden.commands import option
 from hope_ref.parallel.hope import Hope
-from hope_ref.parallel.hope_adaptation import adapt
-from hope_ref.parallel.states import flattened, mapped
-from hope_ref.validation import one_of, positive_integer
+from hope_ref.parallel.states import flattened
+from hope_ref.reproducibility import CUT, LEAST, LIMIT, PIECE, Drift, Reproducibility
+from hope_ref.validation import positive_integer
 
 SIGNALS = ("none", "task", "associative")
 VOCABULARY = 256
+DEFAULTS = {"width": 64, "blocks": 1, "vocabulary": VOCABULARY}
+TWINS = 40 * PIECE  # tokens that are compared with twins, unless another number is set
 OPEN = re.compile(r"\.(sum|gram)[12]$")
 
 
@@ -38,6 +46,7 @@ def soak(
     signal: str = "none",
     width: int = 64,
     blocks: int = 1,
+    vocabulary: int = VOCABULARY,
     stretch: int = 4096,
     marks: int = 10,
     seed: int = 0,
@@ -47,7 +56,7 @@ def soak(
     """Stream random tokens through a model with the default options and measure its state at ``marks`` places.
 
     Args:
-        tokens, width, blocks, stretch, marks: integers >= 1; a stretch is read in one call.
+        tokens, width, blocks, vocabulary, stretch, marks: integers >= 1; a stretch is read in one call.
         signal: "none": the self-modifying Titans alone move; "associative": the levels, too, in the forward pass;
             "task": they follow the model's own loss, by `adapt`.
         seed: of parameters and stream.
@@ -58,22 +67,18 @@ def soak(
     Raises:
         ValueError: naming the argument, what it got and what it wants.
     """
-    sizes = {"tokens": tokens, "width": width, "blocks": blocks, "stretch": stretch, "marks": marks}
-    tokens, width, blocks, stretch, marks = (positive_integer(n, v) for n, v in sizes.items())
-    one_of("signal", signal, SIGNALS)
-    model = Hope(HopeConfig(width=width, signal=signal, **options), VOCABULARY, blocks, seed=seed)
+    sizes = {"tokens": tokens, "stretch": stretch, "marks": marks}
+    tokens, stretch, marks = (positive_integer(n, v) for n, v in sizes.items())
+    model = random_model(
+        **options, width=width, vocabulary=vocabulary, blocks=blocks, seed=seed, signal=signal
+    )
     generator = torch.Generator().manual_seed(seed)
     state, found, read, loss, counted = None, [], 0, 0.0, 0
     while read < tokens:
-        part = torch.randint(VOCABULARY, (min(stretch, tokens - read),), generator=generator)
-        if signal == "task":
-            logits, state = adapt(model, part, state)
-        else:
-            with torch.no_grad():
-                logits, state = model(part, state)
+        part = torch.randint(vocabulary, (min(stretch, tokens - read),), generator=generator)
+        logits, state = reproducibility.read(model, part, state)
         loss += float(torch.nn.functional.cross_entropy(logits[:-1], part[1:], reduction="sum"))
         before, read, counted = read, read + len(part), counted + len(part) - 1
-        state = mapped(torch.Tensor.detach, state)
         if read * marks // tokens > before * marks // tokens:
             leaves = {
                 name: leaf
@@ -95,6 +100,16 @@ def soak(
     return found
 
 
+def random_model(**options: Any) -> Hope:
+    """An untrained model. Raises: ValueError, as `HopeConfig`."""
+    return Hope(HopeConfig.from_dict(options))
+
+
+def random_tokens(vocabulary: int, tokens: int, seed: int) -> Tensor:
+    """A random stream, (T,), from a generator of its own."""
+    return torch.randint(vocabulary, (tokens,), generator=torch.Generator().manual_seed(seed))
+
+
 def passed(found: list[Mark]) -> bool:
     """Finite, no larger at the end than ten times what it was at the first mark, and of constant size."""
     first, last = found[0], found[-1]
@@ -102,19 +117,68 @@ def passed(found: list[Mark]) -> bool:
     return bounded and len({mark.numbers for mark in found}) == 1
 
 
+def in_words(twins: Reproducibility, default: bool = False) -> str:
+    """What became of rounding, line by line; ``default``: the model has its default size and options."""
+    lines = []
+    for drift, what in (
+        (twins.float32, "read in float32"),
+        (twins.cut, f"cut every {CUT} tokens"),
+    ):
+        lines.append(
+            f"  {what}: {_left(drift)}; largest error {drift.largest:.1e}, at the end {drift.last:.1e}"
+        )
+    grows = (
+        f"differences double every {twins.doubling:.0f} tokens"
+        if twins.chaotic
+        else "differences do not grow"
+    )
+    lines.append(f"  largest Lyapunov exponent {1000 * twins.exponent:+.3f} per 1,000 tokens: {grows}")
+    if twins.reproducible:
+        verdict = f"reproducible to {LIMIT:g}" + (" so far, but chaotic" if twins.chaotic else "")
+    else:
+        whose = "a default model" if default else "this model"
+        verdict = f"NOT REPRODUCIBLE: rounding changes the outputs of {whose}"
+    return "\n".join(
+        [f"{verdict}. {twins.tokens} tokens beside the same in float64, cut every {PIECE}:", *lines]
+    )
+
+
+def _left(drift: Drift) -> str:
+    if drift.left is None:
+        return f"never beyond {LIMIT:g}"
+    return f"beyond {LIMIT:g} at token {drift.left}"
+
+
 def add_arguments(sub: argparse.ArgumentParser) -> None:
     """What ``python -m hope_ref soak`` takes."""
     sub.add_argument("--tokens", type=int, default=1_000_000, metavar="N", help="default 1000000")
     sub.add_argument("--signal", default="none", choices=SIGNALS, help="what moves the levels (none)")
-    sub.add_argument("--width", type=int, default=64, metavar="N", help="default 64")
-    sub.add_argument("--blocks", type=int, default=1, metavar="N", help="default 1")
-    sub.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
+    for name, default in {**DEFAULTS, "seed": 0}.items():
+        sub.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"default {default}")
+    sub.add_argument(
+        "--set",
+        type=option,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="another option of HopeConfig, e.g. memory_chunk_size=32; may be given again",
+    )
+    sub.add_argument(
+        "--twins",
+        type=int,
+        default=TWINS,
+        metavar="N",
+        help=f"compare so many tokens with twins that round elsewhere ({TWINS}); fewer than {LEAST}: none",
+    )
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Print the marks; exit 1 if the state did not stay finite, bounded and constant in size, 2 on bad input."""
     torch.set_flush_denormal(True)
     start = time.perf_counter()
+    sizes = {name: getattr(arguments, name) for name in (*DEFAULTS, "seed", "signal")}
+    options = dict(arguments.set)
+    default = not options and all(sizes[name] == value for name, value in DEFAULTS.items())
 
     def report(mark: Mark) -> None:
         print(
@@ -124,12 +188,17 @@ def main(arguments: argparse.Namespace) -> int:
         )
 
     try:
-        found = soak(
-            **{n: getattr(arguments, n) for n in ("tokens", "signal", "width", "blocks", "seed")},
-            report=report,
-        )
+        if repeated := sorted(options.keys() & sizes.keys()):
+            raise ValueError(f"set must not name what has an option of its own, got {', '.join(repeated)}")
+        model = random_model(**sizes, **options)
+        found = soak(arguments.tokens, report=report, **sizes, **options)
     except ValueError as error:
-        print(f"--{error}", file=sys.stderr)
+        own = str(error).split()[0] in ("tokens", "set", *sizes)
+        print(f"--{error}" if own else f"--set: {error}", file=sys.stderr)
         return 2
     print("finite, bounded, constant in size" if passed(found) else "FAILED: the state did not stay bounded")
+    compared = min(arguments.twins, arguments.tokens)
+    if compared >= LEAST:
+        stream = random_tokens(arguments.vocabulary, compared, arguments.seed)
+        print(in_words(reproducibility.measure(model, stream), default))
     return 0 if passed(found) else 1

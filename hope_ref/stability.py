@@ -16,14 +16,13 @@ import numpy as np
 
 from hope_ref.config import CHOICES, HopeConfig
 from hope_ref.memories import weight_names
-from hope_ref.reference.memory_network import answer
-from hope_ref.reference.memory_states import State
+from hope_ref.reference.parameters import init_memories, random_parameters
 from hope_ref.reference.self_modifying_titans import (
+    State,
+    answer,
     at_boundary,
     generate,
-    init,
     of,
-    random_parameters,
     self_modifying_titans,
     write_all,
 )
@@ -73,7 +72,7 @@ def norm(array: Array) -> float:
 def measure(config: HopeConfig, parameters: Arrays, stream: Any) -> Trace:
     """Run the self-modifying Titans over one stream, all three views the token itself, and measure every state.
 
-    Args: config; parameters as `init` or `random_parameters` makes them; stream, (T, d).
+    Args: config; parameters as `init_memories` or `random_parameters` makes them; stream, (T, d).
     Returns: a `Trace`; after the first token that overflows nothing more is computed.
     Raises: ValueError, naming the argument, what it got and what it wants.
     """
@@ -157,12 +156,13 @@ WIDTH = 16
 STARTS = ("init", "random")
 SHARES_OUT = ("heads", "input_projection", "convolution_width")  # split or feed the memories in a layer
 CONTINUUM = ("levels_chunk_sizes", "cms_rate", "nested_rate", "order", "signal", "rule", "variant")
+AROUND = ("vocabulary", "blocks", "mixer", "beta_max", "gated", "seed")  # of the model around them
 VALUES: dict[str, tuple[Any, ...]] = {
     "width": (8, 16, 32),
     "hidden": (None, 64),
     "memory_chunk_size": (1, 16, 64),
     "projection_chunk_size": (1, 16, 64),
-    **{name: values for name, values in CHOICES.items() if name not in CONTINUUM},
+    **{name: values for name, values in CHOICES.items() if name not in CONTINUUM + AROUND},
     **{name: (True, False) for name in ("value_norm", "read_skip", "adaptive_query")},
     "eta_max": (1.0, 2.0),
     "surprise_bound": (1.0, 0.0, 10.0),
@@ -171,7 +171,7 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "eta_init": ((0.7, 0.1), (0.9, 0.5)),
     "alpha_init": (0.999, 0.9),
     "memory_w1_std": (0.0, 0.1),
-}  # every option of the self-modifying Titans; the others are in SHARES_OUT and CONTINUUM
+}  # every option of the self-modifying Titans; the others are in SHARES_OUT, CONTINUUM and AROUND
 
 GROWN = 1e3  # a norm above so many times the largest initial norm: "grows"
 FADED = 0.1  # a weight below this share of its initial norm: "erased"
@@ -238,7 +238,7 @@ def started(config: HopeConfig, seed: int, start: str) -> Arrays:
     """Parameters of one head: `init`, where training starts, or `random_parameters`, in which everything matters."""
     one_of("start", start, STARTS)
     if start == "init":
-        return init(config, seed)
+        return init_memories(config, seed)
     return random_parameters(config, config.head_width, config.hidden_width, seed)
 
 

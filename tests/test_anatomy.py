@@ -16,8 +16,10 @@ from entries import entries
 from hope_ref import memories, reference
 from hope_ref.anatomy import Row, add_arguments, anatomy, main, markdown, names, text
 from hope_ref.config import HopeConfig
-from hope_ref.reference import continuum_memory, hope, memory_states
-from hope_ref.reference.continuum_levels import random_levels
+from hope_ref.reference import continuum_memory, hope
+from hope_ref.reference.continuum_memory import random_levels
+from hope_ref.reference.parameters import init_memories, random_parameters
+from hope_ref.reference.self_modifying_titans import initial_state
 
 SMALL = HopeConfig(
     width=6, heads=3, hidden=5, levels_chunk_sizes=(2, 4), memory_chunk_size=2, projection_chunk_size=4
@@ -96,8 +98,8 @@ CORES = [
 
 @pytest.mark.parametrize("config", CORES, ids=range(len(CORES)))
 def test_self_modifying_titans(config: HopeConfig) -> None:
-    parameters = reference.self_modifying_titans.init(config, 0)
-    state = memory_states.initial_state(parameters, config)
+    parameters = init_memories(config, 0)
+    state = initial_state(parameters, config)
     rows = anatomy("self_modifying_titans", config=config)
     assert sums(rows) == (entries(state), entries(parameters))
     for memory, words in (("k", "M_k"), ("alpha", "M_α"), ("memory", "M_memory")):
@@ -108,9 +110,9 @@ def test_self_modifying_titans(config: HopeConfig) -> None:
 @pytest.mark.parametrize("config", CORES, ids=range(len(CORES)))
 def test_frequencies_are_those_of_what_a_run_reads(config: HopeConfig) -> None:
     """Count how often the weights that reads see have changed in 48 tokens."""
-    parameters = reference.self_modifying_titans.random_parameters(config, 5, config.hidden_width, 0)
+    parameters = random_parameters(config, 5, config.hidden_width, 0)
     x, length = np.random.default_rng(0).normal(size=(48, 5)), 48
-    state = memory_states.initial_state(parameters, config)
+    state = initial_state(parameters, config)
     rows = by_name(anatomy("self_modifying_titans", config=config))
     seen = {memory: [parameters[memories.weight_names(memory, config)[0]]] for memory in config.memories}
     for t in range(length):
@@ -167,11 +169,11 @@ def test_continuum_memory(options: dict[str, Any]) -> None:
 def test_models_add_up_to_what_the_arrays_hold(what: str, options: dict[str, Any]) -> None:
     config = SMALL.replace(**options)
     mixer = "self_modifying_titans" if what == "hope" else "softmax_attention"
-    sizes = {"vocabulary": 7, "blocks": 2} | ({} if what == "hope" else {"length": 5})
     config = config.replace(heads=1) if config.head_width % 2 else config
-    parameters = hope.init(config, 7, 2, 0, mixer=mixer)
-    state = hope.hope(np.arange(5), parameters, config, mixer=mixer)[1]
-    rows = anatomy(what, config=config, **sizes)
+    config = config.replace(vocabulary=7, blocks=3, mixer=mixer)
+    parameters = hope.init(config)
+    state = hope.hope(np.arange(5), parameters, config)[1]
+    rows = anatomy(what, config=config, **({} if what == "hope" else {"length": 5}))
     assert sums(rows) == (entries(state), entries(parameters))
     found = by_name(rows)
     assert found["embedding"].parameters == parameters["embedding"].size
@@ -182,9 +184,8 @@ def test_models_add_up_to_what_the_arrays_hold(what: str, options: dict[str, Any
 
 
 def test_a_transformer_is_attention_and_what_never_changes() -> None:
-    parameters = hope.init(
-        HopeConfig(width=6, levels_chunk_sizes=(1,), signal="none"), 7, 2, 0, mixer="softmax_attention"
-    )
+    sizes: dict[str, Any] = {"width": 6, "levels_chunk_sizes": (1,), "vocabulary": 7, "blocks": 2}
+    parameters = hope.init(HopeConfig(**sizes, signal="none", mixer="softmax_attention"))
     attention, *frozen = anatomy("transformer", width=6, vocabulary=7, blocks=2, length=5)
     assert (attention.frequency, attention.state) == (math.inf, 2 * 2 * 5 * 6)
     assert {row.frequency for row in frozen} == {0}
@@ -271,6 +272,7 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("hope", {"colour": "red"}, "unknown option colour; known: width"),
     ("hope", {"width": 5, "heads": 2}, "width must be a multiple of heads, got 5 and 2"),
     ("hope", {"config": 3}, "config must be a HopeConfig, got int"),
+    ("hope", {"mixer": "titans"}, "mixer must be 'self_modifying_titans' for 'hope', got 'titans'"),
     ("hope_attention", {"width": 6, "heads": 2}, "width of a head must be even for rotary positions, got 3"),
     ("titans", {"architecture": "cnn"}, "architecture must be one of 'linear', 'mlp', got 'cnn'"),
 ]

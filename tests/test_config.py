@@ -1,14 +1,16 @@
-"""HopeConfig: defaults, the printed choice, cross-checks, and the way to JSON and back."""
+"""HopeConfig: defaults, the printed choice, what `help` shows, cross-checks, and the way to JSON and back."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+import pydoc
+import re
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pytest
 
-from hope_ref.config import CHOICES, SWITCHES, HopeConfig
+from hope_ref.config import CHOICES, STARTS, SWITCHES, HopeConfig
 
 DEFAULTS = {
     "architecture": "mlp", "objective": "l2", "step": "implicit", "eta_max": 1.0, "surprise_bound": 1.0,
@@ -18,6 +20,7 @@ DEFAULTS = {
     "alpha_init": 0.999, "memory_w1_std": 0.0, "target": "self", "read": "post", "read_skip": False,
     "adaptive_query": False, "target_gradient": "flow", "order": "fast_to_slow", "signal": "task", "rule": "gd",
     "variant": "sequential", "levels_chunk_sizes": (512, 2048, 8192), "cms_rate": None, "nested_rate": 0.1,
+    "vocabulary": 256, "blocks": 2, "mixer": "self_modifying_titans", "beta_max": 1.0, "gated": True, "seed": 0,
 }  # fmt: skip
 PRINTED = {
     "architecture": "mlp", "objective": "l2", "step": "explicit", "surprise_bound": 0.0, "value_norm": False,
@@ -58,6 +61,28 @@ def test_a_word_that_is_no_choice_is_named(name: str) -> None:
         HopeConfig(**{name: "late"})
 
 
+NAMES = [field.name for field in dataclasses.fields(HopeConfig)]
+HINTS = get_type_hints(HopeConfig)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help_shows_every_option_with_its_docstring_its_choices_and_its_default(name: str) -> None:
+    shown = pydoc.render_doc(HopeConfig, renderer=pydoc.plaintext)
+    lines = re.findall(rf"^ \|      {name} \((.+?)\): (.+) Default: (.+)\.$", shown, re.MULTILINE)
+    assert len(lines) == 1, shown
+    kind, text, default = lines[0]
+    assert default == repr(getattr(HopeConfig(), name))
+    assert re.fullmatch(r"\S.*\S[.]", text), "one docstring of whole sentences"
+    if name in CHOICES:
+        assert kind == " | ".join(map(repr, CHOICES[name]))
+
+
+def test_types_are_literals_exactly_where_there_are_choices() -> None:
+    literals = {name: get_args(hint) for name, hint in HINTS.items() if get_origin(hint) is Literal}
+    assert literals == CHOICES
+    assert {name for name, hint in HINTS.items() if hint is bool} == set(SWITCHES)
+
+
 @pytest.mark.parametrize("name", SWITCHES)
 def test_a_switch_is_true_or_false(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} must be True or False, got 1"):
@@ -72,6 +97,17 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"hidden": 1.5}, "hidden must be an integer >= 1, got 1.5"),
     ({"memory_chunk_size": 0}, "memory_chunk_size must be an integer >= 1, got 0"),
     ({"memory_chunk_size": 6, "projection_chunk_size": 4}, "one must divide the other, got 6 and 4"),
+    ({"vocabulary": 0}, "vocabulary must be an integer >= 1, got 0"),
+    ({"vocabulary": 1.5}, "vocabulary must be an integer >= 1, got 1.5"),
+    ({"blocks": -1}, "blocks must be an integer >= 1, got -1"),
+    ({"blocks": "two"}, "blocks must be an integer >= 1, got 'two'"),
+    ({"seed": -1}, "seed must be an integer >= 0 or None, got -1"),
+    ({"seed": True}, "seed must be an integer >= 0 or None, got True"),
+    ({"seed": 0.5}, "seed must be an integer >= 0 or None, got 0.5"),
+    ({"beta_max": 0}, "beta_max must be > 0, got 0"),
+    ({"beta_max": 2.01}, r"beta_max must be in \(0, 2\], got 2.01"),
+    ({"beta_max": "one"}, "beta_max must be float64"),
+    ({"mixer": "softmax_attention", "width": 6, "heads": 2}, "width of a head must be even for rotary positions, got 3"),
     ({"eta_max": 0}, "eta_max must be > 0, got 0"),
     ({"eta_max": float("nan")}, "eta_max must be finite"),
     ({"surprise_bound": -0.3}, "surprise_bound must be >= 0, got min -0.3"),
@@ -124,6 +160,10 @@ def test_bad_options_are_named(options: dict[str, Any], message: str) -> None:
         {"cms_rate": 0},
         {"writing": ()},
         {"writing": ("q",), "adaptive_query": True},
+        {"vocabulary": 1, "blocks": 1},
+        {"seed": None},
+        {"beta_max": 2, "mixer": "gated_delta_rule", "gated": False},
+        {"width": 6, "heads": 2},  # odd heads, unless they are rotated
     ],
 )
 def test_these_are_good(options: dict[str, Any]) -> None:
@@ -158,13 +198,36 @@ def test_frozen_hashable_and_comparable() -> None:
 
 
 def test_numbers_become_plain_python() -> None:
-    config = HopeConfig(heads=np.int64(2), surprise_bound=np.float64(2), inner_momentum=0)
-    assert type(config.heads) is int
-    assert type(config.surprise_bound) is type(config.inner_momentum) is float
+    config = HopeConfig(
+        heads=np.int64(2), seed=np.int64(3), surprise_bound=np.float64(2), inner_momentum=0, beta_max=1
+    )
+    assert type(config.heads) is type(config.seed) is int
+    assert type(config.surprise_bound) is type(config.inner_momentum) is type(config.beta_max) is float
+
+
+CHANGES: dict[str, Any] = {
+    **{name: values[1] for name, values in CHOICES.items()},
+    **{name: not getattr(HopeConfig(), name) for name in SWITCHES},
+    "width": 32, "heads": 2, "vocabulary": 5, "blocks": 1, "hidden": 3, "memory_chunk_size": 8,
+    "projection_chunk_size": 8, "eta_max": 0.9, "surprise_bound": 0, "writing": (), "inner_momentum": 0.5,
+    "convolution_width": 0, "levels_chunk_sizes": (2,), "cms_rate": 0.1, "nested_rate": 0, "beta_max": 2,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_difference_names_every_option_but_those_of_the_start(name: str) -> None:
+    config = HopeConfig()
+    assert config.difference(config.replace()) == ""
+    start = {"eta_init": (0.5, 0.2), "alpha_init": 0.9, "memory_w1_std": 0.3, "seed": None}
+    assert set(start) == set(STARTS)
+    other = config.replace(**{name: {**CHANGES, **start}[name]})
+    assert other != config
+    assert config.difference(other) == other.difference(config) == ("" if name in STARTS else name)
 
 
 @pytest.mark.parametrize(
-    "config", [HopeConfig(), HopeConfig.printed(cms_rate=(0.1, 0.2, 0.3), writing=("k",))]
+    "config",
+    [HopeConfig(), HopeConfig.printed(cms_rate=(0.1, 0.2, 0.3), writing=("k",)), HopeConfig(seed=None)],
 )
 def test_there_and_back(config: HopeConfig) -> None:
     assert HopeConfig.from_dict(config.to_dict()) == config
@@ -177,7 +240,7 @@ def test_replace_validates_anew() -> None:
 
 
 def test_an_unknown_option_is_named_beside_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"unknown option chunk, 3; known: width, heads, .*, variant$"):
+    with pytest.raises(ValueError, match=r"unknown option chunk, 3; known: width, heads, .*, seed$"):
         HopeConfig.from_dict({"chunk": 3, 3: 4, "read": "pre"})
 
 

@@ -74,8 +74,8 @@ def test_the_inputs_are_left_as_they_were() -> None:
     ("where", "component"),
     [
         ("hope_ref.parallel.chunks.unit_lower_solve", "gated_delta_rule"),
-        ("hope_ref.parallel.continuum_levels.chunk_step", "continuum_memory"),
-        ("hope_ref.parallel.hope_layers.convolution", "hope"),
+        ("hope_ref.parallel.continuum_memory.chunk_step", "continuum_memory"),
+        ("hope_ref.parallel.layers.convolution", "hope"),
         ("hope_ref.parallel.hope_adaptation._loss", "hope_adaptation"),
         ("hope_ref.parallel.memory_network.unit", "self_modifying_titans"),
     ],

@@ -14,15 +14,8 @@ import pytest
 
 from hope_ref import stability
 from hope_ref.config import CHOICES, HopeConfig
-from hope_ref.reference.memory_network import answer
-from hope_ref.reference.self_modifying_titans import (
-    at_boundary,
-    generate,
-    init,
-    of,
-    random_parameters,
-    self_modifying_titans,
-)
+from hope_ref.reference.parameters import init_memories, random_parameters
+from hope_ref.reference.self_modifying_titans import answer, at_boundary, generate, of, self_modifying_titans
 from hope_ref.stability import Trace, growth_is_proved, kept_shares, measure, random_stream, started, survey
 from hope_ref.validation import Array
 
@@ -140,7 +133,7 @@ def test_a_trace_says_what_the_reference_computes(config: HopeConfig) -> None:
 @pytest.mark.parametrize("size", [1, 4])
 def test_the_overflow_is_the_first_token_whose_states_or_output_are_not_finite(read: str, size: int) -> None:
     config = HopeConfig.printed(width=8, **chunks(size), read=read)
-    parameters, x = init(config, 1), random_stream(60, 8, 1)
+    parameters, x = init_memories(config, 1), random_stream(60, 8, 1)
     trace = measure(config, parameters, x)
     assert trace.overflow is not None
     for length in (trace.overflow, trace.overflow + 1):
@@ -424,7 +417,7 @@ def test_on_a_unit_key_the_implicit_step_is_a_normalised_one_with_a_smaller_rate
             surprise_bound=0,
             erase="full",
         )
-        parameters = init(config, 0)
+        parameters = init_memories(config, 0)
         stream = random_stream(16, 8, 0)  # one chunk: W1 = 0 at its boundary, nothing is written into W2
         found.append(measure(config, parameters, stream).norms["w2_memory"])
     np.testing.assert_allclose(*found, rtol=1e-5)
@@ -440,7 +433,7 @@ def rows() -> list[stability.Row]:
 
 
 def test_every_option_is_surveyed_or_said_to_act_elsewhere() -> None:
-    named = (*stability.VALUES, *stability.SHARES_OUT, *stability.CONTINUUM)
+    named = (*stability.VALUES, *stability.SHARES_OUT, *stability.CONTINUUM, *stability.AROUND)
     assert sorted(named) == sorted(field.name for field in fields(HopeConfig))
     for name, values in stability.VALUES.items():
         assert len(values) >= 2
@@ -542,15 +535,17 @@ def test_a_bad_survey_is_named(arguments: dict[str, Any], message: str) -> None:
 def test_a_bad_stream_is_named(stream: Any, message: str) -> None:
     config = HopeConfig(width=4)
     with pytest.raises(ValueError, match=message):
-        measure(config, init(config, 0), stream)
+        measure(config, init_memories(config, 0), stream)
 
 
 def test_bad_parameters_are_named() -> None:
     config = HopeConfig(width=4)
     with pytest.raises(ValueError, match="alpha_bias"):
-        measure(config, {n: a for n, a in init(config, 0).items() if n != "alpha_bias"}, np.zeros((1, 4)))
+        measure(
+            config, {n: a for n, a in init_memories(config, 0).items() if n != "alpha_bias"}, np.zeros((1, 4))
+        )
     with pytest.raises(ValueError, match="config must be a HopeConfig, got dict"):
-        measure({}, init(config, 0), np.zeros((1, 4)))  # type: ignore[arg-type]
+        measure({}, init_memories(config, 0), np.zeros((1, 4)))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="start must be one of 'init', 'random', got 'best'"):
         started(config, 0, "best")
 

@@ -1,4 +1,4 @@
-"""The words of the doors: each message names the argument, what it got and what it wants."""
+"""The words of the checks: each message names the argument, what it got and what it wants."""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ import textwrap
 import tokenize
 from collections.abc import Iterator
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 PACKAGE = "hope_ref"
@@ -42,6 +43,14 @@ def module_of(path: str) -> str | None:
     """The module that a path of the repository is: ``hope_ref/config.py`` -> ``hope_ref.config``; None if it is none."""
     name = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
     return name if name in modules() else None
+
+
+def name_at(module: str, line: int) -> str | None:
+    """The full name of the public function or class that begins at a line of a module's file; None if there is none."""
+    for node in ast.parse(inspect.getsource(importlib.import_module(module))).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.lineno == line:
+            return None if node.name.startswith("_") else f"{module}.{node.name}"
+    return None
 
 
 def first_sentence(name: str) -> str:
@@ -222,8 +231,45 @@ def fields_of(kind: type) -> list[tuple[str, str]]:
     return _fields(kind.__module__).get(kind.__qualname__, []) if kind.__module__ in modules() else []
 
 
-def process_docstring(_app: Any, what: str, _name: str, obj: Any, _options: Any, lines: list[str]) -> None:
-    """Sphinx's event: runs before napoleon."""
+def own_docstrings(kind: type) -> bool:
+    """Whether the fields of a class have docstrings of their own, which autodoc shows at each field."""
+    if kind.__module__ not in modules():
+        return False
+    return kind.__qualname__ in _with_docstrings(kind.__module__)
+
+
+@cache
+def _with_docstrings(module: str) -> set[str]:
+    return {
+        kind.name
+        for kind in ast.parse(inspect.getsource(importlib.import_module(module))).body
+        if isinstance(kind, ast.ClassDef)
+        for field, text in pairwise(kind.body)
+        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr)
+    }
+
+
+def without_attributes(lines: list[str]) -> list[str]:
+    """A docstring without its section ``Attributes:``."""
+    if "Attributes:" not in lines:
+        return lines
+    start = lines.index("Attributes:")
+    later = range(start + 1, len(lines))
+    end = next((i for i in later if lines[i] and not lines[i].startswith(" ")), len(lines))
+    return lines[:start] + lines[end:]
+
+
+_complete: dict[str, list[str]] = {}  # docstrings of attributes by name, while napoleon runs
+
+
+def process_docstring(_app: Any, what: str, name: str, obj: Any, _options: Any, lines: list[str]) -> None:
+    """Sphinx's event: runs before napoleon, which would take what stands before a colon for an attribute's type."""
+    if what in ("attribute", "data", "property"):
+        _complete[name] = to_rst(lines)
+        lines.clear()
+        return
+    if what == "class" and own_docstrings(obj):
+        lines[:] = without_attributes(lines)
     rst = to_rst(lines)
     if what == "class" and (fields := fields_of(obj)):
         rst += [
@@ -234,6 +280,11 @@ def process_docstring(_app: Any, what: str, _name: str, obj: Any, _options: Any,
             "",
         ]
     lines[:] = rst
+
+
+def restore_attributes(_app: Any, _what: str, name: str, _obj: Any, _options: Any, lines: list[str]) -> None:
+    """Sphinx's event: runs after napoleon."""
+    lines[:] = _complete.pop(name, lines)
 
 
 def skip_member(_app: Any, _what: str, _name: str, obj: Any, skip: bool, _options: Any) -> bool | None:
@@ -251,28 +302,49 @@ def full_names(_app: Any, tree: Any) -> None:
     for node in tree.findall(pending_xref):
         module = node.get("py:module")
         if node.get("refdomain") == "py" and module in modules():
-            start = importlib.import_module(module)
-            inside = getattr(start, node.get("py:class") or "", None)
-            found = next(
-                filter(None, (_found(s, node["reftarget"]) for s in (inside, start) if s is not None)), None
-            )
-            if found:
-                node["reftarget"], node["refspecific"] = found, False
+            name = full_name(module, node.get("py:class") or "", node["reftarget"])
+            if name:
+                node["reftarget"], node["refspecific"] = name, False
+
+
+def full_name(module: str, kind: str, dotted: str) -> str | None:
+    """The full name of what a docstring calls ``dotted``; None if it is nothing of this package.
+
+    The name is looked up in the class ``kind`` of the module, if that is not empty, in the module, beside the module, and
+    in the package: `write`, `State.weights`, `states.check` and `reference.titans.start` are all found.
+    """
+    start = importlib.import_module(module)
+    package = start.__package__ or ""
+    inside = [getattr(start, kind)] if hasattr(start, kind) else []
+    beside = (_imported(f"{outer}.{dotted}") for outer in (package, PACKAGE) if "." in dotted)
+    absolute = _imported(dotted) if dotted.startswith(PACKAGE) else None
+    return next(filter(None, (*(_found(s, dotted) for s in (*inside, start)), *beside, absolute)), None)
+
+
+def _imported(dotted: str) -> str | None:
+    """The full name of an absolute dotted name, whose modules are imported if need be."""
+    parts = dotted.split(".")
+    modules_of = [".".join(parts[:end]) for end in range(len(parts), 0, -1)]
+    module = next((name for name in modules_of if name in modules()), None)
+    if module is None:
+        return None
+    rest = dotted.removeprefix(module).removeprefix(".")
+    return _found(importlib.import_module(module), rest) if rest else module
 
 
 def _found(start: Any, dotted: str) -> str | None:
     """The full name of what `dotted` is, seen from `start`; None if it is nothing of this package."""
-    thing, owner = start, start
+    thing, owner, part = start, start, ""
     for part in dotted.split("."):
-        owner, thing = thing, getattr(thing, part, None)
+        if not hasattr(thing, part):
+            return None
+        owner, thing = thing, getattr(thing, part)
     if inspect.ismodule(thing):
         name = thing.__name__
     elif hasattr(thing, "__qualname__"):
         name = f"{thing.__module__}.{thing.__qualname__}"
-    else:
-        name = (
-            f"{owner.__name__}.{dotted.rsplit('.', 1)[-1]}"
-            if thing is not None and inspect.ismodule(owner)
-            else ""
-        )
+    elif inspect.isclass(owner):  # a field or a property
+        name = f"{owner.__module__}.{owner.__qualname__}.{part}"
+    else:  # a constant of a module
+        name = f"{owner.__name__}.{part}" if inspect.ismodule(owner) else ""
     return name if name.startswith(PACKAGE) else None

@@ -29,6 +29,7 @@ DEEPER_PAGES = ("docs/README.md",)  # all other pages stand in the root
 LINK = re.compile(
     r"(\]\(|^\[(?!\^)[^\]]+\]: )([^)\s]+)(\)|$)"
 )  # in place, or a definition: [00]: notebooks/…
+CODE_LINE = re.compile(r"\[`([^`\]]+)`\]\(([^)\s#]+\.py)#L(\d+)\)")  # [`name`](hope_ref/….py#L12)
 FENCE = re.compile(r"^\s*(`{3,}|~{3,})")
 
 
@@ -66,6 +67,8 @@ class Stage:
     def linked(self, text: str, source: str, page: str) -> str:
         """The text of `source` (a path in the repository) with links as they are from the staged `page`.
 
+        The line of a function leads to its place in the API; a line of anything else to the page of its module.
+
         Raises:
             BrokenLink: naming the source and the link, if nothing is there.
         """
@@ -80,7 +83,15 @@ class Stage:
             there = self._page_of(path)
             return f"{found[1]}{os.path.relpath(there, os.path.dirname(page) or '.')}{mark}{anchor}{found[3]}"
 
-        return "\n".join(LINK.sub(rewritten, line) if prose else line for line, prose in _lines(text))
+        def described(found: re.Match[str]) -> str:
+            module = api.module_of(os.path.normpath(os.path.join(os.path.dirname(source), found[2])))
+            name = api.name_at(module, int(found[3])) if module else None
+            return f"{{py:obj}}`{found[1]} <{name}>`" if name else f"[`{found[1]}`]({found[2]})"
+
+        return "\n".join(
+            LINK.sub(rewritten, CODE_LINE.sub(described, line)) if prose else line
+            for line, prose in _lines(text)
+        )
 
     def _page_of(self, path: str) -> str:
         """Where the site has what the repository has at `path`; other files are copied."""

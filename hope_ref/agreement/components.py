@@ -89,7 +89,7 @@ def _m3_sample(rng: np.random.Generator) -> dict[str, Any]:
 
 def _level(floor: Any, rule: str, **arguments: Any) -> tuple[Any, ...]:
     """`continuum_memory` of either floor with one level in chunks of 2: outputs and the level's weights."""
-    level = floor.continuum_levels.Level(*(arguments[name] for name in ("w1", "w2", "gain", "value")))
+    level = floor.continuum_memory.Level(*(arguments[name] for name in ("w1", "w2", "gain", "value")))
     y, state = floor.continuum_memory.continuum_memory(
         arguments["x"],
         [level],
@@ -108,24 +108,22 @@ def _level_sample(rng: np.random.Generator) -> dict[str, Any]:
     return arguments | {"gain": rng.uniform(0.5, 1.5, size=5), "cms_rate": 0.05}
 
 
-def _self_modifying_titans(
-    floor: Any, objective: str, erase: str, x: Any, **parameters: Any
-) -> tuple[Any, ...]:
-    """`self_modifying_titans` of either floor, all else at its defaults: outputs and all final weights."""
-    config = HopeConfig(objective=objective, erase=erase)
+def _self_modifying_titans(floor: Any, config: HopeConfig, x: Any, **parameters: Any) -> tuple[Any, ...]:
+    """`self_modifying_titans` of either floor: outputs and all final weights."""
     outputs, state = floor.self_modifying_titans.self_modifying_titans(x, x, x, parameters, config)
     return (outputs, *state.weights.values())
 
 
 def _self_modifying_sample(rng: np.random.Generator) -> dict[str, Any]:
     """37 tokens of width 5, hidden width 6, and parameters in which everything matters."""
-    drawn = reference.self_modifying_titans.random_parameters(HopeConfig(), 5, 6, int(rng.integers(1000)))
+    drawn = reference.parameters.random_parameters(HopeConfig(), 5, 6, int(rng.integers(1000)))
     return {"x": rng.normal(size=(37, 5))} | drawn
 
 
 HOPE = HopeConfig(
     width=4,
     heads=2,
+    vocabulary=5,
     hidden=3,
     memory_chunk_size=2,
     projection_chunk_size=4,
@@ -136,19 +134,19 @@ HOPE = HopeConfig(
 
 def _hope(mixer: str, tokens: Array, **parameters: Any) -> Any:
     """`reference.hope`: the logits."""
-    return reference.hope.hope(tokens, parameters, HOPE, mixer=mixer)[0]
+    return reference.hope.hope(tokens, parameters, HOPE.replace(mixer=mixer))[0]
 
 
 def _hope_in_parallel(mixer: str, tokens: torch.Tensor, **parameters: Any) -> Any:
     """The model `parallel.hope.Hope`, called with the given tensors in the place of its parameters."""
-    model = parallel.hope.Hope(HOPE, 5, 2, mixer=mixer).to(tokens.device, torch.float64)
+    model = parallel.hope.Hope(HOPE.replace(mixer=mixer)).to(tokens.device, torch.float64)
     tensors = model.from_reference_names(parameters)
     return torch.func.functional_call(model, tensors, (tokens,))[0]
 
 
 def _hope_sample(rng: np.random.Generator, mixer: str) -> dict[str, Any]:
     """19 tokens and two blocks, shaken out of their symmetric start."""
-    start = reference.hope.init(HOPE, 5, 2, int(rng.integers(1000)), mixer=mixer)
+    start = reference.hope.init(HOPE.replace(mixer=mixer, seed=int(rng.integers(1000))))
     shaken = {name: array + 0.2 * rng.normal(size=array.shape) for name, array in start.items()}
     return {"tokens": rng.integers(5, size=19)} | shaken
 
@@ -353,15 +351,15 @@ def components() -> tuple[Component, ...]:
                 name,
                 "self_modifying_titans",
                 ("outputs", *(f"final_{layer}_{box}" for box in BOXES for layer in ("w1", "w2"))),
-                partial(symbolic.self_modifying_titans.statement, objective, erase),
-                partial(_self_modifying_titans, reference, objective, erase),
-                partial(_self_modifying_titans, parallel, objective, erase),
+                partial(symbolic.self_modifying_titans.statement, config.objective, config.erase),
+                partial(_self_modifying_titans, reference, config),
+                partial(_self_modifying_titans, parallel, config),
                 _self_modifying_sample,
             )
-            for name, objective, erase in (
-                ("self-modifying Titans, l2", "l2", "deviation"),
-                ("self-modifying Titans, dot", "dot", "deviation"),
-                ("self-modifying Titans, l2, erase full", "l2", "full"),
+            for name, config in (
+                ("self-modifying Titans, l2", HopeConfig()),
+                ("self-modifying Titans, dot", HopeConfig(objective="dot")),
+                ("self-modifying Titans, l2, erase full", HopeConfig(erase="full")),
             )
         ),
         *(

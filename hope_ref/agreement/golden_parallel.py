@@ -59,7 +59,7 @@ def delta_rule(**inputs: Array) -> Arrays:
 
 
 def gated_delta_rule(**inputs: Array) -> Arrays:
-    """`parallel.gated_delta_rule` in chunks."""
+    """`parallel.delta_rule.gated_delta_rule` in chunks."""
     outputs, memory = rules.gated_delta_rule(**_tensors(**inputs), chunk_size=CHUNK_SIZE)
     return _arrays(outputs=outputs, final_memory=memory)
 
@@ -144,8 +144,8 @@ def _model(named: dict[str, Any]) -> tuple[Tensor, model.Hope]:
     options = {name: value for name, value in named.items() if name not in parameters}
     tokens = torch.from_numpy(np.rint(parameters.pop("tokens")).astype(np.int64))
     hidden = parameters.get("blocks.0.heads.0.w1_k", parameters["norm"][None]).shape[1]
-    config, mixer = configured(options, len(parameters["norm"]), hidden)
-    return tokens, model.Hope.from_reference(parameters, config, mixer=mixer)
+    config = configured(options, len(parameters["norm"]), hidden)
+    return tokens, model.Hope.from_reference(parameters, config)
 
 
 def _of_model(logits: Tensor, state: model.HopeState) -> Arrays:
@@ -172,14 +172,14 @@ def hope_adaptation(**named: Any) -> Arrays:
 
 
 def gradient_descent_step(**inputs: Array) -> Arrays:
-    """`parallel.gradient_descent_step` on a batch of one."""
+    """`parallel.gradient_descent.gradient_descent_step` on a batch of one."""
     given = _tensors(**inputs)
     one = {name: given[name][None] for name in ("x", "grad_y")}
     return _arrays(final_w=descent.gradient_descent_step(given["w"], eta=given["eta"], **one))
 
 
 def delta_gradient_descent_step(**inputs: Array) -> Arrays:
-    """`parallel.delta_gradient_descent_step`."""
+    """`parallel.delta_gradient_descent.delta_gradient_descent_step`."""
     return _arrays(final_w=delta.delta_gradient_descent_step(**_tensors(**inputs)))
 
 
@@ -198,18 +198,18 @@ def memory_step(*, objective: str, step: str, **inputs: Array) -> Arrays:
 
 
 def momentum_step(**inputs: Array) -> Arrays:
-    """`parallel.momentum_step`."""
+    """`parallel.momentum.momentum_step`."""
     w, m = momenta.momentum_step(**_tensors(**inputs))
     return _arrays(final_w=w, final_m=m)
 
 
 def ema_step(**inputs: Array) -> Arrays:
-    """`parallel.ema_step`."""
+    """`parallel.momentum.ema_step`."""
     return _arrays(final_m=momenta.ema_step(**_tensors(**inputs)))
 
 
 def delta_momentum_step(*, write: str, **inputs: Array) -> Arrays:
-    """`parallel.delta_momentum_step`."""
+    """`parallel.momentum.delta_momentum_step`."""
     given: dict[str, Any] = _tensors(**inputs)
     w, m = momenta.delta_momentum_step(**given, write=write)
     return _arrays(final_w=w, final_m=m)
@@ -235,7 +235,7 @@ def adam_step(*, w: Array, gradient: Array, eta: float, beta1: float, beta2: flo
 
 
 def m3(*, w: Array, gradient: Array, **options: Any) -> Arrays:
-    """`parallel.m3_step`, once for each gradient."""
+    """`parallel.m3.m3_step`, once for each gradient."""
     weight, state, outputs = torch.from_numpy(w), None, np.zeros_like(gradient)
     for step, slope in enumerate(torch.from_numpy(gradient)):
         weight, state = optimiser.m3_step(weight, slope, state, **options)

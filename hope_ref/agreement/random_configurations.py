@@ -22,8 +22,8 @@ from hope_ref.files import write_json
 from hope_ref.parallel.hope import Hope
 from hope_ref.parallel.states import flattened
 from hope_ref.reference import hope as literal
-from hope_ref.reference import state as literal_state
-from hope_ref.reference.hope_parameters import MIXERS
+from hope_ref.reference import states as literal_states
+from hope_ref.reference.parameters import MIXERS
 from hope_ref.validation import Array
 
 VOCABULARY = 5
@@ -34,8 +34,6 @@ class Drawn(NamedTuple):
     """One random problem."""
 
     config: HopeConfig
-    mixer: str
-    blocks: int
     tokens: npt.NDArray[np.int64]
     parameters: dict[str, Array]
 
@@ -61,7 +59,9 @@ def random_config(rng: np.random.Generator, *, bounded: bool = False) -> HopeCon
     ‖n‖² of about d, so that η Σ n nᵀ over C tokens that point the same way is C d η, and beyond 2 a layer
     overshoots further at every step.
     """
-    options: dict[str, Any] = {name: str(rng.choice(values)) for name, values in CHOICES.items()}
+    options: dict[str, Any] = {
+        name: str(rng.choice(values)) for name, values in CHOICES.items() if name != "mixer"
+    }
     for name in ("value_norm", "input_projection", "read_skip", "adaptive_query"):
         options[name] = bool(rng.integers(2))
     heads = int(rng.integers(1, 4))
@@ -98,19 +98,24 @@ def drawn(seed: int, *, bounded: bool = False) -> Drawn:
     rng = np.random.default_rng(seed)
     config = random_config(rng, bounded=bounded)
     mixer, blocks = MIXERS[int(rng.integers(8) == 0)], int(rng.integers(1, 3))
-    start = literal.init(config, VOCABULARY, blocks, seed, mixer=mixer)
+    config = config.replace(mixer=mixer, blocks=blocks, vocabulary=VOCABULARY, seed=seed)
+    start = literal.init(config)
     parameters = {name: array + 0.2 * rng.normal(size=array.shape) for name, array in start.items()}
     for name in parameters:
         if name.endswith("alpha_bias"):
             parameters[name] = np.array(rng.uniform(1, 5))
-    return Drawn(config, mixer, blocks, rng.integers(VOCABULARY, size=rng.integers(26)), parameters)
+    return Drawn(config, rng.integers(VOCABULARY, size=rng.integers(26)), parameters)
 
 
 def reference_results(problem: Drawn, parameters: dict[str, Array] | None = None) -> dict[str, Array]:
     """Logits and every number of the final state, by the reference's names."""
     parameters = problem.parameters if parameters is None else parameters
-    logits, state = literal.hope(problem.tokens, parameters, problem.config, mixer=problem.mixer)
-    return {"logits": logits} | {n: np.asarray(a) for n, a in literal_state.flattened(state).items()}
+    logits, state = literal.hope(problem.tokens, parameters, problem.config)
+    return {"logits": logits} | {
+        name: np.asarray(leaf)
+        for name, leaf in literal_states.flattened(state).items()
+        if not isinstance(leaf, HopeConfig)
+    }
 
 
 def parallel_results(problem: Drawn, model: Hope) -> dict[str, torch.Tensor]:
@@ -142,7 +147,7 @@ def compared(seed: int, *, bounded: bool = False) -> Case:
     largest = max(float(np.abs(array).max(initial=0)) for array in want.values())
     if not largest <= MOST:
         return Case(seed, math.nan, math.nan, math.inf)
-    model = Hope.from_reference(problem.parameters, problem.config, mixer=problem.mixer)
+    model = Hope.from_reference(problem.parameters, problem.config)
     got = parallel_results(problem, model)
     scale = max(1.0, largest)
     names = [name for name, array in want.items() if array.dtype.kind == "f"]
@@ -159,7 +164,7 @@ def compared(seed: int, *, bounded: bool = False) -> Case:
         return float(sum((weight[name] * found[name]).sum() for name in names))
 
     total = sum(((got[name] * torch.from_numpy(weight[name])).sum() for name in names), torch.zeros(()))
-    moving = Hope.from_reference(direction, problem.config, mixer=problem.mixer)
+    moving = Hope.from_reference(direction, problem.config)
     pairs = list(zip(model.parameters(), moving.parameters(), strict=True))
     gradients = torch.autograd.grad(total, [own for own, _ in pairs], allow_unused=True)
     slopes = [
@@ -173,9 +178,7 @@ def stays_finite(seed: int) -> bool:
     """Run one bounded random model on the parallel floor, every value finite?"""
     problem = drawn(seed, bounded=True)
     with torch.no_grad():
-        found = parallel_results(
-            problem, Hope.from_reference(problem.parameters, problem.config, mixer=problem.mixer)
-        )
+        found = parallel_results(problem, Hope.from_reference(problem.parameters, problem.config))
     return all(bool(torch.isfinite(tensor).all()) for tensor in found.values())
 
 

@@ -16,6 +16,7 @@ NAMES = (
     "ablations",
     "optimizers",
     "chunk_size",
+    "reproducibility",
 )  # modules of this package, in the order of RESULTS.md
 
 __all__ = ["NAMES", "Cell", "Experiment", "Record", "Records", "Table", "experiment", "spread"]

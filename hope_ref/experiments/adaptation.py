@@ -111,7 +111,7 @@ def followed(
 ) -> Measures:
     """Read a passage once while learning from it, then others, and the same again, with what was learnt and no more."""
     rates = tuple(rate * 0.1 / size for size in model.config.levels_chunk_sizes)
-    learner = Hope(model.config.replace(cms_rate=rates), len(model.embedding), len(model.blocks))
+    learner = Hope(model.config.replace(cms_rate=rates))
     learner.load_state_dict(model.state_dict())
     lost, learned = learn(learner, given.read, way, settings["training"]["tokens"])
     quarter = settings["passage"] // 4
@@ -160,10 +160,16 @@ def read(
 
 
 def fresh(model: Hope, state: HopeState) -> HopeState:
-    """The levels of a state, and nothing else of what was read."""
-    lanes = state.blocks[0].continuum.levels[0].w1.shape[:-2]
-    pairs = zip(model.initial_state(lanes).blocks, state.blocks, strict=True)
-    return HopeState(tuple(BlockState(new.mixer, old.continuum) for new, old in pairs), 0)
+    """The levels of a state, and nothing else of what was read: mixers that have seen nothing, where the levels stand.
+
+    Levels stand at the end of a chunk of theirs, which is one of the mixers' too: these read as from position 0.
+    """
+    position = state.blocks[0].continuum.position
+    new = (block.mixer for block in model.initial_state(state.lead).blocks)
+    mixers = (mixer._replace(memory=mixer.memory._replace(position=position)) for mixer in new)
+    pairs = zip(mixers, state.blocks, strict=True)
+    blocks = tuple(BlockState(mixer, old.continuum) for mixer, old in pairs)
+    return HopeState(blocks, position, model.config)
 
 
 def _mean(lost: Tensor) -> float | None:

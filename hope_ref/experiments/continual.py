@@ -21,10 +21,18 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from hope_ref.continuum_settings import settings as level_settings
 from hope_ref.experiments.cells import Cell, Experiment, Measures
 from hope_ref.experiments.continual_reading import CLOSE, SOURCES, sentence, tables
-from hope_ref.parallel import doors
-from hope_ref.parallel.continuum_memory import AdaptState, Level, Weights, adapt, read, weights_of
+from hope_ref.parallel.continuum_memory import (
+    AdaptState,
+    Level,
+    Weights,
+    adapt_stream,
+    first_state,
+    read,
+    weights_of,
+)
 from hope_ref.tasks import continual, text
 from hope_ref.tasks.common import Integers
 
@@ -205,21 +213,13 @@ def follow(own: Learner, given: Streams, settings: dict[str, Any], rate: float) 
         return logits(own, piece, weights, state)
 
     rates = level_rates(settings, rate)
-    state, curve, online = None, [], [0.0, 0.0, 0.0]
-    with torch.no_grad(), doors.trust():
+    options = level_settings(len(sizes), sizes, rates, variant=settings["variant"])
+    state = AdaptState(first_state(own.levels, (lanes,)), before, before, tokens[:, :0])
+    curve, online = [], [0.0, 0.0, 0.0]
+    with torch.no_grad():
         for at in range(0, 3 * phase, every):
-            found, state = adapt(
-                tokens[:, at : at + every],
-                own.levels,
-                forward,
-                _loss,
-                state,
-                model_state=before,
-                token_axis=1,
-                levels_chunk_sizes=sizes,
-                cms_rate=rates,
-                variant=settings["variant"],
-            )
+            piece = tokens[:, at : at + every]
+            found, state = adapt_stream(piece, forward, _loss, state, options, 1, False)
             targets = tokens[:, at + 1 : at + every + 1]
             lost = bits(found[:, : targets.shape[1]], targets)
             online[at // phase] += float(lost.sum()) / lanes

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -98,16 +99,23 @@ def labelled_accuracy(model: Hope, tokens: Tensor, labels: Tensor, batch: int = 
 
 # --- models of equal size ------------------------------------------------------------------------------------------------
 
-MODELS: dict[str, tuple[str, dict[str, object]]] = {
-    "HOPE": ("self_modifying_titans", {}),
-    "Titans": ("titans", {}),
-    "gated delta rule": ("gated_delta_rule", {}),
-    "gated delta rule, β < 2": ("gated_delta_rule", {"beta_max": 2.0}),
-    "delta rule": ("gated_delta_rule", {"gated": False}),
-    "delta rule, β < 2": ("gated_delta_rule", {"gated": False, "beta_max": 2.0}),
-    "linear attention": ("linear_attention", {}),
-    "softmax attention": ("softmax_attention", {}),
-}  # by the names of the tables: the mixer in a block, and its options
+MODELS: dict[str, dict[str, Any]] = {
+    "HOPE": {},
+    "Titans": {"mixer": "titans"},
+    "gated delta rule": {"mixer": "gated_delta_rule"},
+    "gated delta rule, β < 2": {"mixer": "gated_delta_rule", "beta_max": 2.0},
+    "delta rule": {"mixer": "gated_delta_rule", "gated": False},
+    "delta rule, β < 2": {"mixer": "gated_delta_rule", "gated": False, "beta_max": 2.0},
+    "linear attention": {"mixer": "linear_attention"},
+    "softmax attention": {"mixer": "softmax_attention"},
+}  # by the names of the tables: what a model's configuration has beside that of HOPE
+ELSEWHERE = ("vocabulary", "blocks", "mixer", "beta_max", "gated", "seed")
+
+
+def memory_options(config: HopeConfig) -> dict[str, Any]:
+    """The options that the settings of a cell call its config; the others follow from its model, task, blocks and seed."""
+    options = json.loads(config.to_json())
+    return {name: value for name, value in options.items() if name not in ELSEWHERE}
 
 
 def parameters(model: nn.Module) -> int:
@@ -115,34 +123,39 @@ def parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def build(name: str, config: HopeConfig, vocabulary: int, blocks: int, seed: int) -> Hope:
+def build(name: str, config: HopeConfig) -> Hope:
     """A model of `MODELS` at its starting values; a baseline is as wide as it takes to have as many parameters as HOPE.
 
     The width is the one that comes nearest; the counts differ by a few per cent at most.
-    Raises: ValueError for an unknown name.
+
+    Args:
+        name: of `MODELS`.
+        config: of the HOPE that the model stands beside.
+    Raises:
+        ValueError: for an unknown name, or if config is another model's than HOPE's.
     """
     if name not in MODELS:
         raise ValueError(f"name must be one of {', '.join(map(repr, MODELS))}, got {name!r}")
-    mixer, options = MODELS[name]
-    if mixer == "self_modifying_titans":
-        return Hope(config, vocabulary, blocks, seed=seed)
-    width = _equal_width(name, config, vocabulary, blocks)
-    return Hope(config.replace(width=width), vocabulary, blocks, mixer=mixer, seed=seed, **options)
+    if config.mixer != "self_modifying_titans":
+        raise ValueError(
+            f"config must be that of a HOPE, mixer 'self_modifying_titans', got {config.mixer!r}"
+        )
+    if not MODELS[name]:
+        return Hope(config)
+    width = _equal_width(name, config.replace(seed=None))
+    return Hope(config.replace(width=width, **MODELS[name]))
 
 
 @lru_cache(maxsize=64)
-def _equal_width(name: str, config: HopeConfig, vocabulary: int, blocks: int) -> int:
+def _equal_width(name: str, config: HopeConfig) -> int:
     """The width at which a baseline's count of parameters comes nearest to HOPE's."""
-    mixer, options = MODELS[name]
 
-    def size(width: int) -> int:
+    def size(**options: Any) -> int:
         with torch.device("meta"):
-            resized = config.replace(width=width)
-            return parameters(Hope(resized, vocabulary, blocks, mixer=mixer, seed=None, **options))
+            return parameters(Hope(config.replace(**options)))
 
-    with torch.device("meta"):
-        wanted = parameters(Hope(config, vocabulary, blocks, seed=None))
+    target = size()
     # Rotary positions turn pairs, so a head of softmax attention is even.
-    step = config.heads * (2 if mixer == "softmax_attention" else 1)
+    step = config.heads * (2 if name == "softmax attention" else 1)
     widths = range(config.width, 2 * config.width + step, step)
-    return min(widths, key=lambda width: abs(size(width) - wanted))
+    return min(widths, key=lambda width: abs(size(width=width, **MODELS[name]) - target))

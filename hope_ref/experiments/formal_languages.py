@@ -97,7 +97,7 @@ def cells(scale: str, seeds: Sequence[int]) -> list[Cell]:
             "language": language,
             "model": model,
             "blocks": 1,
-            "config": HopeConfig.from_dict(options).to_dict(),
+            "config": fitting.memory_options(HopeConfig.from_dict(options)),
             "training": {key: training.to_dict()[key] for key in kept},
             "curriculum": {"from": 4, "steps_for_one_more": 3, "to": 6 if quick else 40},
             "test": dict(zip(languages.SPLITS, SHORT, strict=True)) if quick else languages.SPLITS,
@@ -120,8 +120,8 @@ def measure(cell: Cell) -> Measures:
     training = TrainingSettings.from_dict({**settings["training"], "seed": cell.seed})
     known = languages.LANGUAGES[language]
     vocabulary = max(len(known.symbols), len(known.legal))  # logits are of symbols: label i is symbol i
-    config = HopeConfig.from_dict(settings["config"])
-    model = fitting.build(settings["model"], config, vocabulary, settings["blocks"], cell.seed)
+    own = {"vocabulary": vocabulary, "blocks": settings["blocks"], "seed": cell.seed}
+    model = fitting.build(settings["model"], HopeConfig.from_dict({**settings["config"], **own}))
 
     def loss(step: int) -> Tensor:
         lengths = (1, longest(settings["curriculum"], step))

@@ -8,7 +8,6 @@ tuning runs are cells too, and a test holds them against `RATES`.
 from __future__ import annotations
 
 import copy
-import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -63,8 +62,8 @@ def cells(scale: str, seeds: Sequence[int]) -> list[Cell]:
     if quick:
         run = run.changed(width=16, heads=1, blocks=1, levels_chunk_sizes=(16, 32), batch=2, tokens=32)
     model = {
-        "config": json.loads(run.config.to_json()),
-        "blocks": run.blocks,
+        "config": fitting.memory_options(run.config),
+        "blocks": run.config.blocks,
         "betas": list(run.training.betas),
         "batch": run.training.batch,
         "tokens": run.training.tokens,
@@ -104,7 +103,7 @@ def measure(cell: Cell) -> Measures:
         ]
         return {f"rate{n}": found for n, found in enumerate(runs)}
     model, found = trained(cell, settings["rate"], split.train, split.test)
-    matrices = sum(p.numel() for name, p in model.named_parameters() if is_matrix(name, p))
+    matrices = sum(p.numel() for name, p in model.named_parameters() if is_moved(name, p))
     return found | {
         "parameters": fitting.parameters(model),
         "matrices": matrices,
@@ -114,6 +113,11 @@ def measure(cell: Cell) -> Measures:
 
 
 # --- the text model -------------------------------------------------------------------------------------------------
+
+
+def is_moved(name: str, parameter: Tensor) -> bool:
+    """Whether a parameter is a single matrix: PyTorch's Muon takes no stacks of them, so here nobody does."""
+    return parameter.ndim == 2 and is_matrix(name, parameter)
 
 
 class TwoRates(Together):
@@ -132,8 +136,8 @@ class TwoRates(Together):
 
 def stepper(name: str, model: Hope, settings: dict[str, Any], rate: float) -> TwoRates:
     """The optimiser of that name for the matrices, without weight decay for anyone, and AdamW for all else."""
-    matrices = [p for own, p in model.named_parameters() if is_matrix(own, p)]
-    rest = [p for own, p in model.named_parameters() if not is_matrix(own, p)]
+    matrices = [p for own, p in model.named_parameters() if is_moved(own, p)]
+    rest = [p for own, p in model.named_parameters() if not is_moved(own, p)]
     options, betas = settings["options"], tuple(settings["betas"])
     made: Optimizer
     if name.startswith("M3"):

@@ -9,9 +9,7 @@ import numpy as np
 import torch
 
 from hope_ref.experiments.cells import Measures
-from hope_ref.parallel import doors
-from hope_ref.parallel.m3 import m3_step
-from hope_ref.parallel.momentum import ema_step, momentum_step
+from hope_ref.parallel import m3
 from hope_ref.tasks.oscillating_loss import START, psi, psi_gradient
 from hope_ref.validation import Array
 
@@ -64,30 +62,27 @@ def descended(name: str, starts: Array, rate: float, decay: float, most: int) ->
     w = torch.from_numpy(starts)
     needed, alive = np.full(len(starts), np.inf), np.ones(len(starts), dtype=bool)
     least = psi(*starts.T)
-    state: Any = None
+    plain: dict[str, Any] = {"slow_weight": 0.0, "second_moment": "none"} if name == "Muon-like" else {}
+    options = m3.M3Options(lr=rate, beta1=decay, slow_every=10, **plain)
+    state = m3.initial_state(w[..., None])
     memory, second = torch.zeros_like(w), torch.zeros_like(w)
-    eta, mu = torch.full_like(w, rate), torch.full_like(w, decay)
-    with doors.trust():
-        for step in range(1, most + 1):
-            g = torch.from_numpy(psi_gradient(w[:, 0].numpy(), w[:, 1].numpy()))
-            if name == "SGD with momentum":
-                w, memory = momentum_step(w, memory, g, eta, mu)
-            elif name == "Adam":
-                memory, second = ema_step(memory, g, mu), ema_step(second, g.square(), 0.999)
-                scale = (second / (1 - 0.999**step)).sqrt() + 1e-8
-                w = w - rate * memory / (1 - decay**step) / scale
-            else:
-                plain: dict[str, Any] = (
-                    {"slow_weight": 0.0, "second_moment": "none"} if name == "Muon-like" else {}
-                )
-                column, state = m3_step(
-                    w[..., None], g[..., None], state, lr=rate, beta1=decay, slow_every=10, **plain
-                )
-                w = column[..., 0]
-            alive &= (w.abs().amax(-1) < LOST).numpy()
-            w = torch.where(torch.from_numpy(alive)[:, None], w, torch.from_numpy(starts))
-            least = np.minimum(least, psi(w[:, 0].numpy(), w[:, 1].numpy()))
-            needed[(least < SOLVED) & np.isinf(needed)] = step
-            if (np.isfinite(needed) | ~alive).all():
-                break
+    for step in range(1, most + 1):  # with nothing checked: lanes that are lost overflow
+        g = torch.from_numpy(psi_gradient(w[:, 0].numpy(), w[:, 1].numpy()))
+        if name == "SGD with momentum":
+            memory = decay * memory - rate * g
+            w = w + memory
+        elif name == "Adam":
+            memory = decay * memory + (1 - decay) * g
+            second = 0.999 * second + (1 - 0.999) * g.square()
+            scale = (second / (1 - 0.999**step)).sqrt() + 1e-8
+            w = w - rate * memory / (1 - decay**step) / scale
+        else:
+            change, state = m3.update(g[..., None], state, options)
+            w = w - change[..., 0]
+        alive &= (w.abs().amax(-1) < LOST).numpy()
+        w = torch.where(torch.from_numpy(alive)[:, None], w, torch.from_numpy(starts))
+        least = np.minimum(least, psi(w[:, 0].numpy(), w[:, 1].numpy()))
+        needed[(least < SOLVED) & np.isinf(needed)] = step
+        if (np.isfinite(needed) | ~alive).all():
+            break
     return needed, least

@@ -84,7 +84,7 @@ def cells(scale: str, seeds: Sequence[int]) -> list[Cell]:
         if options.get("memory_w1_std"):
             hidden = HopeConfig.from_dict(options).hidden_width
             options["memory_w1_std"] = options["memory_w1_std"] / math.sqrt(hidden)
-        config = json.loads(HopeConfig.from_dict(options).to_json())
+        config = fitting.memory_options(HopeConfig.from_dict(options))
         training = TrainingSettings.from_dict({**shared["training"], "steps": steps[task]})
         kept = ("steps", "batch", "lr", "betas", "weight_decay", "warmup", "schedule", "clip")
         recipe = json.loads(json.dumps({key: training.to_dict()[key] for key in kept}))
@@ -104,8 +104,8 @@ def measure(cell: Cell) -> Measures:
     settings = dict(cell.settings)
     symbols = settings["symbols"]
     training = TrainingSettings.from_dict({**settings["training"], "seed": cell.seed})
-    config = HopeConfig.from_dict(settings["config"])
-    model = fitting.build(settings["model"], config, symbols, settings["blocks"], cell.seed)
+    own = {"vocabulary": symbols, "blocks": settings["blocks"], "seed": cell.seed}
+    model = fitting.build(settings["model"], HopeConfig.from_dict({**settings["config"], **own}))
 
     def loss(step: int) -> torch.Tensor:
         drawn = recall.training_batch(

@@ -53,7 +53,7 @@ def settings_of(
     """
     preset = PRESETS["tiny"]
     changes, different = {"steps": steps, **(training or {})}, dict(options or {})
-    found: dict[str, Any] = {"model": model, "blocks": preset.blocks, "text": "pydoc_data.topics"}
+    found: dict[str, Any] = {"model": model, "blocks": preset.config.blocks, "text": "pydoc_data.topics"}
     found["test_bytes"] = None  # all of them
     found["long"] = {"length": 8 * preset.training.tokens, "stride": preset.training.tokens}
     if scale == "quick":
@@ -62,7 +62,7 @@ def settings_of(
         found |= {"blocks": 1, "test_bytes": 200, "long": {"length": 64, "stride": 64}}
     recipe = TrainingSettings.from_dict({**preset.training.to_dict(), **changes}).to_dict()
     found["training"] = {name: recipe[name] for name in KEPT}
-    found["config"] = preset.config.replace(**different).to_dict()
+    found["config"] = fitting.memory_options(preset.config.replace(**different))
     return dict(json.loads(json.dumps(found)))
 
 
@@ -112,8 +112,8 @@ def mean_loss(model: Hope, windows: Tensor) -> Tensor:
 
 def built(settings: Mapping[str, Any], seed: int) -> Hope:
     """The model of a cell at its starting values; all bytes are its vocabulary."""
-    config = HopeConfig.from_dict(settings["config"])
-    return fitting.build(settings["model"], config, text.SYMBOLS, settings["blocks"], seed)
+    own = {"vocabulary": text.SYMBOLS, "blocks": settings["blocks"], "seed": seed}
+    return fitting.build(settings["model"], HopeConfig.from_dict({**settings["config"], **own}))
 
 
 def trained(settings: Mapping[str, Any], seed: int) -> tuple[Hope, Measures]:

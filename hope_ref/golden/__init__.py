@@ -1,6 +1,7 @@
 """Golden vectors: inputs, options and results by which anybody's implementation can be judged.
 
-A vector is NAME.npz (float64 arrays) and NAME.json (component, equations, options, seed, shapes, tolerance, checksums).
+A vector is NAME.npz (float64 arrays) and NAME.json, its manifest (contract, component, equations, options, seed, shapes,
+tolerance, checksums).
 ``python -m hope_ref golden list`` shows those that are shipped, ``golden make`` writes more, and
 
     python -m hope_ref golden check --component delta_rule --implementation my_package.memories:delta_rule
@@ -21,15 +22,20 @@ and returns a dict of arrays by result name; both lists of names are in the mani
 Without ``:function`` each component is judged by the module's function of its name. An array agrees if
 max |got - want| <= tolerance · max(1, max |want|). Where it does not, our reference is run with other option values
 and with known mistakes, and those that give exactly the arrays returned are named. Extra results are ignored.
+
+The manifest's ``contract`` is the version of all this, an integer, `CONTRACT`: of the components' names, inputs, options and
+results, and of what each option means. A change by which a function that agreed may disagree raises it; more components,
+options or vectors do not. A vector of another contract is refused.
 """
 
 from hope_ref.golden.check import Finding, Report, check, implementation, likely_cause
 from hope_ref.golden.commands import add_commands, main
-from hope_ref.golden.files import Vector, load, paths, save
+from hope_ref.golden.files import CONTRACT, Vector, load, paths, save
 from hope_ref.golden.make import FOLDER, make, make_shipped, shipped
 from hope_ref.golden.registry import component, components
 
 __all__ = [
+    "CONTRACT",
     "FOLDER",
     "Finding",
     "Report",

@@ -11,7 +11,7 @@ from typing import Any
 from hope_ref.config import HopeConfig
 from hope_ref.golden.check import check, implementation
 from hope_ref.golden.components import Options
-from hope_ref.golden.files import load, paths, save
+from hope_ref.golden.files import CONTRACT, load, paths, save
 from hope_ref.golden.make import FOLDER, make, make_shipped
 from hope_ref.golden.registry import components
 from hope_ref.golden.self_modifying import of_config
@@ -49,7 +49,7 @@ def run_make(arguments: argparse.Namespace) -> int:
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
-    print(f"written: {arguments.out} and {arguments.out.with_suffix('.json').name}")
+    print(f"written: {arguments.out} and {arguments.out.with_suffix('.json').name}, contract {CONTRACT}")
     return 0
 
 
@@ -111,7 +111,8 @@ def add_commands(commands: Any) -> None:
     """Add make, list and check to the subparsers; each sets ``function``, which returns the exit status."""
 
     def command(function: object, name: str, text: str) -> argparse.ArgumentParser:
-        sub: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+        what = f"{text}; of contract {CONTRACT}, which help(hope_ref.golden) explains"
+        sub: argparse.ArgumentParser = commands.add_parser(name, help=text, description=what)
         sub.set_defaults(function=function)
         return sub
 

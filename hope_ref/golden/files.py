@@ -19,12 +19,14 @@ from hope_ref.files import replacing
 from hope_ref.golden.components import Arrays, Options
 from hope_ref.golden.registry import component
 
-FORMAT = 1
+FORMAT = 1  # of the two files
+CONTRACT = 1  # of what they mean: see the head of `hope_ref.golden`
 TOLERANCE = (
     1e-9  # relative to the largest entry, or to 1: far above the rounding of float64, far below any mistake
 )
 FIELDS = {
     "format": int,
+    "contract": int,
     "component": str,
     "equations": list,
     "options": dict,
@@ -80,7 +82,8 @@ def save(path: Path, vector: Vector) -> None:
     if path.suffix != ".npz":
         raise ValueError(f"OUT must end in .npz, got {path.name}")
     content = _npz({**vector.inputs, **vector.results})
-    manifest = {"format": FORMAT, **vector._asdict(), "sha256": hashlib.sha256(content).hexdigest()}
+    manifest = {"format": FORMAT, "contract": CONTRACT, **vector._asdict()}
+    manifest["sha256"] = hashlib.sha256(content).hexdigest()
     for part in ("inputs", "results"):
         manifest[part] = {name: list(np.shape(array)) for name, array in getattr(vector, part).items()}
     manifest["manifest_sha256"] = _digest(json.loads(json.dumps(manifest)))
@@ -104,6 +107,8 @@ def _manifest(path: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         got = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
         raise ValueError(f"{path}: format must be {FORMAT}, got {got}")
+    if manifest.get("contract") != CONTRACT:
+        raise ValueError(f"{path}: contract must be {CONTRACT}, got {manifest.get('contract', 'none')}")
     wrong = [name for name, kind in FIELDS.items() if not isinstance(manifest.get(name), kind)]
     if wrong or set(manifest) != set(FIELDS):
         raise ValueError(

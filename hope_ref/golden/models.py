@@ -15,7 +15,7 @@ from hope_ref.golden.components import Arrays, Component, Options, Sizes
 from hope_ref.golden.self_modifying import OPTIONS as MEMORY_OPTIONS
 from hope_ref.reference.hope import HopeState, hope, init
 from hope_ref.reference.hope_adaptation import adapt
-from hope_ref.reference.hope_parameters import MIXERS
+from hope_ref.reference.parameters import MIXERS
 
 VOCABULARY = 5
 LAYER_OPTIONS: Options = {
@@ -31,30 +31,29 @@ LAYER_OPTIONS: Options = {
 OPTIONS: Options = {**MEMORY_OPTIONS, "eta_max": (1.0, 2.0), **LAYER_OPTIONS}
 
 
-def configured(options: Options, width: int, hidden: int) -> tuple[HopeConfig, str]:
-    """The configuration and the mixer that these options name."""
-    given = dict(options)
-    mixer = given.pop("mixer")
-    return HopeConfig.from_dict({**given, "width": width, "hidden": hidden}), mixer
+def configured(options: Options, width: int, hidden: int) -> HopeConfig:
+    """The model of one block that these options name."""
+    sizes = {"width": width, "hidden": hidden, "vocabulary": VOCABULARY, "blocks": 1}
+    return HopeConfig.from_dict({**options, **sizes})
 
 
 def draw(options: Options, sizes: Sizes, seed: int) -> Arrays:
     """One block: the start of training plus 0.3 N(0, 1) in every entry, so that nothing is zero; alpha_bias about 3."""
-    config, mixer = configured(options, sizes.width, sizes.hidden)
+    config = configured(options, sizes.width, sizes.hidden).replace(seed=seed)
     rng = np.random.default_rng([seed, 1])
     tokens = rng.integers(VOCABULARY, size=sizes.tokens).astype(np.float64)
-    start = init(config, VOCABULARY, 1, seed, mixer=mixer)
+    start = init(config)
     start |= {name: np.array(3.0) for name in start if name.endswith("alpha_bias")}
     return {"tokens": tokens} | {n: a + 0.3 * rng.normal(size=a.shape) for n, a in start.items()}
 
 
-def _given(inputs: Arrays, options: Options) -> tuple[Any, Arrays, HopeConfig, str]:
+def _given(inputs: Arrays, options: Options) -> tuple[Any, Arrays, HopeConfig]:
     parameters = dict(inputs)
     tokens = np.rint(parameters.pop("tokens")).astype(np.int64)
     width, hidden = len(parameters["norm"]), None
     if "blocks.0.heads.0.w1_k" in parameters:
         hidden = parameters["blocks.0.heads.0.w1_k"].shape[1]
-    return tokens, parameters, *configured(options, width, hidden or width)
+    return tokens, parameters, configured(options, width, hidden or width)
 
 
 def _levels(state: HopeState) -> Arrays:
@@ -65,15 +64,13 @@ def _levels(state: HopeState) -> Arrays:
 
 def run_hope(inputs: Arrays, options: Options) -> Arrays:
     """The reference: outputs are the logits (T, vocabulary); final_w1_ℓ and final_w2_ℓ are the levels'."""
-    tokens, parameters, config, mixer = _given(inputs, options)
-    outputs, state = hope(tokens, parameters, config, mixer=mixer)
+    outputs, state = hope(*_given(inputs, options))
     return {"outputs": outputs, **_levels(state)}
 
 
 def run_adaptation(inputs: Arrays, options: Options) -> Arrays:
     """The reference that learns from its own loss; results as for `run_hope`."""
-    tokens, parameters, config, mixer = _given(inputs, options)
-    outputs, state = adapt(tokens, parameters, config, mixer=mixer)
+    outputs, state = adapt(*_given(inputs, options))
     return {"outputs": outputs, **_levels(state.now)}
 
 

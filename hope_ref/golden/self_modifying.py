@@ -6,7 +6,7 @@ import numpy as np
 
 from hope_ref.config import CHOICES, MEMORIES, HopeConfig
 from hope_ref.golden.components import Arrays, Component, Options, Sizes
-from hope_ref.reference.memory_parameters import random_parameters
+from hope_ref.reference.parameters import random_parameters
 from hope_ref.reference.self_modifying_titans import self_modifying_titans
 
 _CHUNK_SIZES = (16, 1, 2, 3, 4, 8, 32, 64)

@@ -6,7 +6,6 @@ differentiable in every tensor argument and runs on CPU, CUDA and MPS in the dty
 
 from hope_ref.parallel import (
     chunks,
-    continuum_levels,
     continuum_memory,
     continuum_schedule,
     delta_gradient_descent,
@@ -14,10 +13,9 @@ from hope_ref.parallel import (
     gradient_descent,
     hope,
     hope_adaptation,
-    hope_layers,
+    layers,
     linear_attention,
     m3,
-    mixers,
     momentum,
     newton_schulz,
     self_modifying_titans,
@@ -27,7 +25,6 @@ from hope_ref.parallel import (
 
 __all__ = [
     "chunks",
-    "continuum_levels",
     "continuum_memory",
     "continuum_schedule",
     "delta_gradient_descent",
@@ -35,10 +32,9 @@ __all__ = [
     "gradient_descent",
     "hope",
     "hope_adaptation",
-    "hope_layers",
+    "layers",
     "linear_attention",
     "m3",
-    "mixers",
     "momentum",
     "newton_schulz",
     "self_modifying_titans",

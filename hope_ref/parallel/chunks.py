@@ -25,12 +25,13 @@ self-modifying Titans) can call them in turn; `recurrence` strings them together
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from hope_ref.parallel.ops import plus_product, unit_lower_solve, whole
 from hope_ref.validation import one_of, positive_integer
 
 ERASE = ("before_decay", "after_decay", "none")
@@ -51,8 +52,9 @@ def decays(alpha: Tensor, keeping: int = 0) -> Decays:
 
     With ``keeping`` = n, of n + 1 states: n that forget nothing, α = 1, then the one that α (..., 1, C) acts on.
 
-    α below 1e-30 counts as 1e-30 (so at α = 0 exactly the gradient with respect to α is 0, where the token
-    loop has one). Entries above the diagonal mean nothing: their sums are empty, exp of them is 1, and then masked.
+    α below 1e-30 counts as 1e-30, and its gradient is that of the product nevertheless, at α = 0 too (a second derivative
+    by α is not: it cancels terms of the size of 1/α²). Entries above the
+    diagonal mean nothing: their sums are empty, exp of them is 1, and then masked.
     """
     length = alpha.shape[-1]
     if length == 1:  # one token: nothing lies between its write and its read
@@ -60,9 +62,10 @@ def decays(alpha: Tensor, keeping: int = 0) -> Decays:
             alpha = functional.pad(alpha, (0, 0, keeping, 0), value=1.0)
         one = torch.ones_like(alpha)
         return Decays(alpha, one, one[..., None], torch.zeros_like(one)[..., None])
-    log_alpha = functional.pad(
-        alpha.clamp_min(LEAST_ALPHA).log(), (1, 0)
-    )  # a token before the chunk's first, α = 1
+    # The floor is a constant that is added: so the derivative of the logarithm is 1/1e-30 where α is 0, and D holds 1e-30.
+    least = alpha + (alpha.clamp_min(LEAST_ALPHA) - alpha).detach()
+    # a token before the chunk's first, α = 1
+    log_alpha = functional.pad(least.log(), (1, 0))
     past = alpha.new_ones(length + 1, length + 1).tril()  # 1 where s <= t
     # Σ log α_r over s < r <= t, for each s on its own: a difference of two long sums would lose digits.
     sums = past @ (log_alpha[..., :, None] * past.tril(-1))  # 0 above the diagonal too
@@ -93,58 +96,13 @@ def reaches(mu: float, decay: Decays) -> Reaches:
     return Reaches(ratio @ fade_start, before @ fade_start, ratio @ fade, before @ fade, fade, fade_start)
 
 
-class _UnitLowerSolve(torch.autograd.Function):
-    """x = (I + L)⁻¹ b with L the strictly lower part of a matrix, and the inverse itself: its backward solves nothing.
-
-    From dx = (I + L)⁻¹ (db - dL x): the gradient of b is g = (I + L)⁻ᵀ ∂x, that of L is -g xᵀ below the diagonal.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, system: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-        inverse = unit_lower_inverse(system)
-        solution = product(inverse, wanted)
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(inverse, solution)
-        ctx.shapes = system.shape, wanted.shape
-        return solution, inverse
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-        grad, grad_inverse = grads  # the second is there only when a backward pass is itself differentiated
-        inverse, solution = ctx.saved_tensors
-        grad_system = grad_wanted = None
-        if grad is not None:
-            grad_wanted = product(inverse.mT, grad)
-            grad_system = -product(grad_wanted, solution.mT).tril(-1)
-            grad_wanted = grad_wanted.sum_to_size(ctx.shapes[1])
-        if grad_inverse is not None:
-            through = -(inverse.mT @ grad_inverse @ inverse.mT).tril(-1)
-            grad_system = through if grad_system is None else grad_system + through
-        return None if grad_system is None else grad_system.sum_to_size(ctx.shapes[0]), grad_wanted
-
-
-def unit_lower_inverse(system: Tensor) -> Tensor:
-    """(I + L)⁻¹. As X (I + L) = I, which is twice as fast on a CPU as (I + L) X = I, let alone as solving for (..., C, d)."""
-    identity = torch.eye(system.shape[-1], dtype=system.dtype, device=system.device)
-    return torch.linalg.solve_triangular(system, identity.mT, upper=False, left=False, unitriangular=True)
-
-
-def unit_lower_solve(system: Tensor, wanted: Tensor) -> Tensor:
-    """(I + L)⁻¹ b for L the strictly lower part of ``system`` (..., C, C) and b (..., C, n); one token: b itself."""
-    if system.shape[-1] == 1:
-        return wanted
-    if not torch.is_grad_enabled():
-        return product(unit_lower_inverse(system), wanted)
-    return _UnitLowerSolve.apply(system, wanted)[0]
-
-
-def writes(gram: Tensor, eta: Tensor, ratio: Tensor | None, wanted: Tensor) -> Tensor:
-    """All writes w_t of one chunk: w_t + η_t Σ_{s<t} D_{t-1,s} (φ_tᵀ φ_s) w_s = wanted_t, by one triangular solve.
+def writes(gram: Tensor, eta: Tensor, ratio: Tensor | None, target: Tensor) -> Tensor:
+    """All writes w_t of one chunk: w_t + η_t Σ_{s<t} D_{t-1,s} (φ_tᵀ φ_s) w_s = target_t, by one triangular solve.
 
     Args: gram φ_tᵀ φ_s (..., C, C); eta (..., C); ratio D_{t-1,s} (..., C, C), None if nothing
-    decays; wanted η_t (u_t - γ_{t-1} S_0 φ_t), (..., C, d_out). Returns: (..., C, d_out).
+    decays; target η_t (u_t - γ_{t-1} S_0 φ_t), (..., C, d_out). Returns: (..., C, d_out).
     """
-    return unit_lower_solve(eta[..., None] * (gram if ratio is None else ratio * gram), wanted)
+    return unit_lower_solve(eta[..., None] * (gram if ratio is None else ratio * gram), target)
 
 
 def reads(scores: Tensor, ratio: Tensor, write: Tensor, start: Tensor) -> Tensor:
@@ -165,35 +123,6 @@ def reaching(ratio: Tensor | None, write: Tensor) -> Tensor:
     return write if ratio is None else ratio[..., -1, :, None] * write
 
 
-def plus_product_(start: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """`plus_product` into ``start`` itself, a contiguous tensor that nobody else uses."""
-    lead = start.shape[:-2]
-    left, right = (side.expand(*lead, *side.shape[-2:]).flatten(0, -3) for side in (left, right))
-    start.view(-1, *start.shape[-2:]).baddbmm_(left, right)
-    return start
-
-
-def plus_product(start: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """start + left @ right, without a pass of its own for the sum; the leading axes of the product are those of start."""
-    lead = start.shape[:-2]
-    left, right = (side.expand(*lead, *side.shape[-2:]) for side in (left, right))
-    if len(lead) == 1:
-        return torch.baddbmm(start, left, right)
-    if not lead:
-        return torch.addmm(start, left, right)
-    return torch.baddbmm(start.flatten(0, -3), left.flatten(0, -3), right.flatten(0, -3)).unflatten(0, lead)
-
-
-def product(left: Tensor, right: Tensor) -> Tensor:
-    """left @ right; with one leading axis, of a length or 1, without the detours that @ makes to allow for more."""
-    if left.ndim != 3 or right.ndim != 3:
-        return left @ right
-    ours, theirs = left.shape[0], right.shape[0]
-    if ours == theirs:
-        return torch.bmm(left, right)
-    return torch.bmm(left.expand(max(ours, theirs), -1, -1), right.expand(max(ours, theirs), -1, -1))
-
-
 def recurrence(
     q: Tensor, phi: Tensor, u: Tensor, eta: Tensor, alpha: Tensor, state: Tensor, chunk_size: int, erase: str,
     backend: str = "torch",
@@ -204,7 +133,8 @@ def recurrence(
         q, phi: (..., T, d_in). u: (..., T, d_out). eta, alpha: (..., T). state: (..., d_out, d_in).
         chunk_size: >= 1. erase: see above.
         backend: "torch", "triton" or "auto", see `hope_ref.parallel.kernels`.
-    Returns: outputs S_t q_t, (..., T, d_out), and the final state, (..., d_out, d_in).
+    Returns: outputs S_t q_t, (..., T, d_out), and the final state, (..., d_out, d_in), both in the dtype that came in;
+    half precision is computed in float32.
     Raises: ValueError if chunk_size is no integer >= 1 or erase no known word; RuntimeError if the kernels cannot run.
     """
     chunk_size = positive_integer("chunk_size", chunk_size)
@@ -216,7 +146,9 @@ def recurrence(
             from hope_ref.parallel.kernels.launch import recurrence as in_one_launch
 
             return in_one_launch(q, phi, u, eta, alpha, state, chunk_size, erase)
-    outputs = [u[..., :0, :]]  # so that T = 0 gives an empty tensor of the right shape and dtype
+    dtypes = u.dtype, state.dtype
+    q, phi, u, eta, alpha, state = whole(q, phi, u, eta, alpha, state)
+    outputs = [u[..., :0, :]]  # so that T = 0 gives an empty tensor of the right shape
     for start in range(0, phi.shape[-2], chunk_size):
         tokens = slice(start, start + chunk_size)
         q_c, phi_c, u_c, eta_c = q[..., tokens, :], phi[..., tokens, :], u[..., tokens, :], eta[..., tokens]
@@ -226,9 +158,9 @@ def recurrence(
         else:
             after = erase == "after_decay"
             gamma = decay.gamma if after else decay.gamma_before
-            wanted = eta_c[..., None] * (u_c - gamma[..., None] * (phi_c @ state.mT))  # (..., C, d_out)
-            write = writes(phi_c @ phi_c.mT, eta_c, decay.ratio if after else decay.ratio_before, wanted)
+            target = eta_c[..., None] * (u_c - gamma[..., None] * (phi_c @ state.mT))  # (..., C, d_out)
+            write = writes(phi_c @ phi_c.mT, eta_c, decay.ratio if after else decay.ratio_before, target)
         start_answer = decay.gamma[..., None] * (q_c @ state.mT)  # γ_t S_0 q_t
         outputs.append(reads(q_c @ phi_c.mT, decay.ratio, write, start_answer))
         state = final_state(phi_c, decay.ratio, write, decay.gamma[..., -1, None, None] * state)
-    return torch.cat(outputs, -2), state
+    return torch.cat(outputs, -2).to(dtypes[0]), state.to(dtypes[1])

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from hope_ref.parallel import chunks, doors
+from hope_ref.config import HopeConfig
+from hope_ref.parallel import checks, chunks, layers
+from hope_ref.parallel.linear_attention import LinearAttention
 
 
 def delta_rule(
@@ -32,8 +36,8 @@ def delta_rule(
     Raises:
         ValueError: naming the argument, what it got and what it wants.
     """
-    memory = doors.sequence(q, k, v, memory)
-    eta = doors.per_token("eta", eta, k, low=0, high=torch.inf)
+    memory = checks.sequence(q, k, v, memory)
+    eta = checks.per_token("eta", eta, k, low=0, high=torch.inf)
     return chunks.recurrence(
         q, k, v, eta, torch.ones_like(eta), memory, chunk_size, erase="before_decay", backend=backend
     )
@@ -50,11 +54,36 @@ def gated_delta_rule(
     *,
     backend: str = "torch",
 ) -> tuple[Tensor, Tensor]:
-    """M_t = α_t M_{t-1} (I - η_t k_t k_tᵀ) + η_t v_t k_tᵀ, y_t = M_t q_t; equals `reference.gated_delta_rule`.
+    """M_t = α_t M_{t-1} (I - η_t k_t k_tᵀ) + η_t v_t k_tᵀ, y_t = M_t q_t; equals `reference.delta_rule.gated_delta_rule`.
 
     Args, Returns, Raises: as `delta_rule`; alpha is the retention in [0, 1], a number or (..., T).
     """
-    memory = doors.sequence(q, k, v, memory)
-    eta = doors.per_token("eta", eta, k, low=0, high=torch.inf)
-    alpha = doors.per_token("alpha", alpha, k, low=0, high=1)
+    memory = checks.sequence(q, k, v, memory)
+    eta = checks.per_token("eta", eta, k, low=0, high=torch.inf)
+    alpha = checks.per_token("alpha", alpha, k, low=0, high=1)
     return chunks.recurrence(q, k, v, eta, alpha, memory, chunk_size, erase="after_decay", backend=backend)
+
+
+class GatedDeltaRule(LinearAttention):
+    """A mixer with M_t = α_t M_{t-1} (I - β_t k kᵀ) + β_t v kᵀ, α and β from the token [P 65, D]. See `hope_ref.parallel.layers`.
+
+    With ``beta_max`` 2 the factor along the key, α (1 - β), may be negative, as tracking a parity needs;
+    ``gated=False`` is the plain delta rule, α = 1.
+    """
+
+    def __init__(self, config: HopeConfig, generator: torch.Generator | None = None) -> None:
+        super().__init__(config, generator)
+        self.add_rate("beta", 0.5)
+        if config.gated:
+            self.add_rate("alpha", config.alpha_init)
+
+    def memory(
+        self, n: Tensor, q: Tensor, k: Tensor, v: Tensor, state: Any, backend: str
+    ) -> tuple[Tensor, Any]:
+        """The answers and the memory after the last token."""
+        beta = self.config.beta_max * self.rate("beta", n)
+        gated = self.config.gated
+        alpha, erase = (
+            (self.rate("alpha", n), "after_decay") if gated else (torch.ones_like(beta), "before_decay")
+        )
+        return chunks.recurrence(q, k, v, beta, alpha, state, layers.BLOCK, erase=erase, backend=backend)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hope_ref.parallel import doors
+from hope_ref.parallel import checks
 from hope_ref.validation import shape_is
 
 
 def gradient_descent_step(w: Tensor, x: Tensor, grad_y: Tensor, eta: Tensor | float) -> Tensor:
-    """W - Σ_n η_n ∇_y L_n x_nᵀ; equals `reference.gradient_descent_step` on every leading index.
+    """W - Σ_n η_n ∇_y L_n x_nᵀ; equals `reference.gradient_descent.gradient_descent_step` on every leading index.
 
     The N writes are one matrix product: a batch is a memory to which all its writes are added at once.
 
@@ -24,11 +24,11 @@ def gradient_descent_step(w: Tensor, x: Tensor, grad_y: Tensor, eta: Tensor | fl
     Raises:
         ValueError: naming the argument, what it got and what it wants.
     """
-    doors.tensors(w=w, x=x, grad_y=grad_y)
+    checks.tensors(w=w, x=x, grad_y=grad_y)
     if w.ndim < 2:
         raise ValueError(f"w must have shape (..., d_out, d_in), got {tuple(w.shape)}")
     shape_is("x", tuple(x.shape), (*w.shape[:-2], "N", w.shape[-1]))
     shape_is("grad_y", tuple(grad_y.shape), (*x.shape[:-1], w.shape[-2]))
-    doors.values(w=w, x=x, grad_y=grad_y)
-    eta = doors.per_token("eta", eta, x, low=0, high=torch.inf, like_name="w")
+    checks.values(w=w, x=x, grad_y=grad_y)
+    eta = checks.per_token("eta", eta, x, low=0, high=torch.inf, like_name="w")
     return w - (eta[..., None] * grad_y).mT @ x

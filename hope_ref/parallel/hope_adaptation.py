@@ -12,21 +12,34 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hope_ref.parallel import continuum_memory, doors, states
-from hope_ref.parallel.continuum_levels import ContinuumState, Level, LevelState
-from hope_ref.parallel.continuum_memory import AdaptState, Collect, Weights
+from hope_ref.continuum_settings import of_config
+from hope_ref.parallel import continuum_memory, states
+from hope_ref.parallel.continuum_memory import AdaptState, Collect, ContinuumState, LevelState, Weights
 from hope_ref.parallel.hope import BlockState, Hope, HopeState
 from hope_ref.validation import shape_is
 
 Mixers = tuple[tuple[Any, ...], int]  # every block's mixer state, and the position
 
 
-class AdaptationState(NamedTuple):
-    """All that a later token can see of earlier ones, and of the targets that have not yet come."""
-
-    start: HopeState  # at the first token of the open segment
+class _AdaptationState(NamedTuple):
+    start: HopeState
     now: HopeState
-    segment: Tensor  # the tokens since then, (..., s), s <= the smallest chunk
+    segment: Tensor
+
+
+class AdaptationState(states.StreamState, _AdaptationState):  # type: ignore[misc]  # indexes the batch, not the fields
+    """All that a later token can see of earlier ones, and of the targets that have not yet come. See `states.StreamState`.
+
+    Attributes:
+        start: the model's state at the first token of the open segment.
+        now: its state after the last token.
+        segment: the tokens since then, (..., s), s <= the smallest chunk.
+    """
+
+    __slots__ = ()
+
+
+states.register(AdaptationState)
 
 
 def adapt(
@@ -50,49 +63,43 @@ def adapt(
     if not isinstance(model, Hope) or model.config.signal != "task":
         got = repr(model.config.signal) if isinstance(model, Hope) else type(model).__name__
         raise ValueError(f"model must be a Hope with signal='task', got {got}")
-    model.check_tokens(tokens)
-    config, batch = model.config, tuple(tokens.shape[:-1])
+    tokens = model.check_tokens(tokens)
+    batch = tuple(tokens.shape[:-1])
     with torch.set_grad_enabled(differentiable):
         if state is None:
             first = model.initial_state(batch)
             state = AdaptationState(first, first, tokens[..., :0])
-        if not isinstance(state, AdaptationState):
-            raise ValueError(f"state must be an AdaptationState or None, got {type(state).__name__}")
-        _check_state(model, state, batch)
+        state = _checked_state(model, state, batch)
         if not differentiable:
             state = states.mapped(torch.Tensor.detach, state)
-        with doors.trust():
-            logits, after = continuum_memory.adapt(
-                tokens,
-                _stacked_levels(model, len(batch)),
-                _forward(model),
-                _loss,
-                AdaptState(_stacked(state.now), _mixers(state.start), _mixers(state.now), state.segment),
-                token_axis=len(batch),
-                lead=(len(model.blocks), *batch),
-                differentiable=differentiable,
-                levels_chunk_sizes=config.levels_chunk_sizes,
-                cms_rate=config.level_rates,
-                nested_rate=config.nested_rate,
-                variant=config.variant,
-                order=config.order,
-                rule=config.rule,
-            )
+        logits, after = continuum_memory.adapt_stream(
+            tokens,
+            _forward(model),
+            _loss,
+            AdaptState(_stacked(state.now), _mixers(state.start), _mixers(state.now), state.segment),
+            of_config(model.config),
+            token_axis=len(batch),
+            differentiable=differentiable,
+        )
     # Levels hold still within a segment, so those of its start are those of now.
-    start, now = (_whole(after.continuum, mixers) for mixers in (after.start, after.running))
+    start, now = (_whole(after.continuum, mixers, model) for mixers in (after.start, after.running))
     return logits, AdaptationState(start, now, after.segment)
 
 
-def _check_state(model: Hope, state: AdaptationState, batch: tuple[int, ...]) -> None:
+def _checked_state(model: Hope, state: Any, batch: tuple[int, ...]) -> AdaptationState:
     """Both states as the model checks them, and an open segment no longer than the smallest chunk."""
-    for name in ("start", "now"):
-        model.check_state(getattr(state, name), batch, f"state.{name}")
-    model.check_tokens(state.segment, "state.segment")
-    shape_is("state.segment", tuple(state.segment.shape), (*batch, state.now.position - state.start.position))
-    if state.segment.shape[-1] > model.config.levels_chunk_sizes[0]:
+    if not isinstance(state, AdaptationState):
+        raise ValueError(f"state must be an AdaptationState or None, got {type(state).__name__}")
+    start, now = (
+        model.check_state(getattr(state, name), batch, f"state.{name}") for name in ("start", "now")
+    )
+    segment = model.check_tokens(state.segment, "state.segment")
+    shape_is("state.segment", tuple(segment.shape), (*batch, now.position - start.position))
+    if segment.shape[-1] > model.config.levels_chunk_sizes[0]:
         raise ValueError(
-            f"state.segment must have at most {model.config.levels_chunk_sizes[0]} tokens, got {state.segment.shape[-1]}"
+            f"state.segment must have at most {model.config.levels_chunk_sizes[0]} tokens, got {segment.shape[-1]}"
         )
+    return AdaptationState(start, now, segment)
 
 
 def _forward(model: Hope) -> Any:
@@ -128,22 +135,11 @@ def _forward(model: Hope) -> Any:
 
 def _loss(logits: Tensor, targets: Tensor) -> Tensor:
     """Σ -log p of the targets, in nats."""
-    return functional.cross_entropy(logits.flatten(0, -2), targets.flatten().long(), reduction="sum")
-
-
-def _stacked_levels(model: Hope, batch_axes: int) -> list[Level]:
-    """One `Level` for all blocks: every parameter (blocks, 1, …, 1, its own axes), so that it broadcasts over the batch."""
-    of_blocks = [block.continuum.parameters_of_levels() for block in model.blocks]  # type: ignore[operator, union-attr]
-    found = []
-    for levels in zip(*of_blocks, strict=True):
-        parts = {}
-        for name, own_axes in (("w1", 2), ("w2", 2), ("gain", 1), ("weight", 0)):
-            tensors = [torch.as_tensor(getattr(level, name)).to(levels[0].w1) for level in levels]
-            stacked = torch.stack(tensors)
-            axes = stacked.shape[1:] if own_axes else ()
-            parts[name] = stacked.reshape(len(tensors), *[1] * batch_axes, *axes)
-        found.append(Level(parts["w1"], parts["w2"], parts["gain"], None, parts["weight"]))
-    return found
+    return functional.cross_entropy(
+        logits.flatten(0, -2).to(torch.promote_types(logits.dtype, torch.float32)),
+        targets.flatten().long(),
+        reduction="sum",
+    )
 
 
 def _stacked(state: HopeState) -> ContinuumState:
@@ -159,11 +155,11 @@ def _mixers(state: HopeState) -> Mixers:
     return tuple(block.mixer for block in state.blocks), state.position
 
 
-def _whole(continuum: ContinuumState, mixers: Mixers) -> HopeState:
+def _whole(continuum: ContinuumState, mixers: Mixers, model: Hope) -> HopeState:
     """The model's state again, from the stacked levels and the mixers' states."""
     states, position = mixers
     blocks = []
     for index, mixed in enumerate(states):
         levels = tuple(LevelState(*(part[index] for part in level)) for level in continuum.levels)
         blocks.append(BlockState(mixed, ContinuumState(levels, continuum.position)))
-    return HopeState(tuple(blocks), position)
+    return HopeState(tuple(blocks), position, model.config)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from hope_ref.parallel import chunks, doors
+from hope_ref.parallel import checks, chunks, layers
 
 
 def linear_attention(
@@ -32,8 +34,25 @@ def linear_attention(
     Raises:
         ValueError: naming the argument, what it got and what it wants.
     """
-    memory = doors.sequence(q, k, v, memory)
-    alpha = doors.per_token("alpha", alpha, k, low=0, high=1)
+    memory = checks.sequence(q, k, v, memory)
+    alpha = checks.per_token("alpha", alpha, k, low=0, high=1)
     return chunks.recurrence(
         q, k, v, torch.ones_like(alpha), alpha, memory, chunk_size, erase="none", backend=backend
     )
+
+
+class LinearAttention(layers.Convolved):
+    """A mixer with M_t = M_{t-1} + v_t k_tᵀ, unit keys and queries [S 2-3, D]. See `hope_ref.parallel.layers`."""
+
+    def initial_memory(self, lead: tuple[int, ...], *, copy: bool = True) -> Tensor:
+        """An empty memory."""
+        d = self.config.head_width
+        dtype = torch.promote_types(self.norm.dtype, torch.float32)
+        return self.norm.new_zeros(*lead, d, d, dtype=dtype)
+
+    def memory(
+        self, n: Tensor, q: Tensor, k: Tensor, v: Tensor, state: Any, backend: str
+    ) -> tuple[Tensor, Any]:
+        """The answers and the memory after the last token."""
+        ones = torch.ones_like(q[..., 0])
+        return chunks.recurrence(q, k, v, ones, ones, state, layers.BLOCK, erase="none", backend=backend)

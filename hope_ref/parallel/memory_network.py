@@ -1,6 +1,6 @@
 """Memories in chunks: what they answer, what they are to write, and the write. Source: [S 28-29], [P 88-93].
 
-The parallel form of `hope_ref.reference.memory_network`, under the same names. Weights are a tuple, (W1, W2) of
+The parallel form of `hope_ref.reference.self_modifying_titans`, under the same names. Weights are a tuple, (W1, W2) of
 M(z) = z + W1 σ(W2 z) or (W,) of M(z) = z + W z, for one memory (..., rows, columns) or a stack (..., M, rows, columns);
 vectors are rows, (..., C, d) or (..., M, C, d). Nothing is checked here, and inf and NaN pass.
 """
@@ -8,7 +8,7 @@ vectors are rows, (..., C, d) or (..., M, C, d). Nothing is checked here, and in
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,51 +16,10 @@ from torch.nn import functional
 
 from hope_ref.config import HopeConfig
 from hope_ref.parallel import chunks
-from hope_ref.parallel.chunks import product
+from hope_ref.parallel.ops import apply, plus_product, plus_product_, product, through_silu
 
 EPSILON = 1e-6  # inside the root of `unit`, and beside ‖φ‖² in the normalised step
 Weights = tuple[Tensor, ...]
-
-
-class _Apply(torch.autograd.Function):
-    """W z for rows of z, whose gradient by W comes out in the layout of W: so adding several costs no transposition."""
-
-    @staticmethod
-    def forward(ctx: Any, weight: Tensor, z: Tensor) -> Tensor:
-        ctx.save_for_backward(weight, z)
-        return product(z, weight.mT)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        (grad,) = grads
-        weight, z = ctx.saved_tensors
-        by_weight = product(grad.mT, z).sum_to_size(weight.shape) if ctx.needs_input_grad[0] else None
-        by_z = product(grad, weight).sum_to_size(z.shape) if ctx.needs_input_grad[1] else None
-        return by_weight, by_z
-
-
-class _BackThroughSilu(torch.autograd.Function):
-    """g ⊙ σ′(z), the gradient that passes SiLU, with its own: σ″ = s (1 - s) (2 + z (1 - 2 s)), s = sigmoid(z)."""
-
-    @staticmethod
-    def forward(ctx: Any, g: Tensor, z: Tensor) -> Tensor:
-        ctx.save_for_backward(g, z)
-        return torch.ops.aten.silu_backward(g, z)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
-        (grad,) = grads
-        g, z = ctx.saved_tensors
-        s = torch.sigmoid(z)
-        bend = s * (1 - s) * (2 + z * (1 - 2 * s))  # σ″(z)
-        return _BackThroughSilu.apply(grad, z), grad * g * bend
-
-
-def apply(weight: Tensor, z: Tensor) -> Tensor:
-    """W z for every row z: z Wᵀ."""
-    if not torch.is_grad_enabled():
-        return product(z, weight.mT)
-    return _Apply.apply(weight, z)
 
 
 def unit(z: Tensor) -> Tensor:
@@ -69,8 +28,8 @@ def unit(z: Tensor) -> Tensor:
 
 
 def squared_norm(z: Tensor) -> Tensor:
-    """‖z‖² for every row z, (..., 1)."""
-    return torch.linalg.vector_norm(z, dim=-1, keepdim=True).square()
+    """‖z‖² for every row z, (..., 1): a sum of squares, whose second derivative at 0 is 2 and not NaN."""
+    return z.square().sum(-1, keepdim=True)
 
 
 def answer(weights: Weights, z: Tensor, skip: bool = True) -> Tensor:
@@ -107,7 +66,7 @@ def associations(weights: Weights, k: Tensor, v: Tensor, config: HopeConfig) -> 
         answers.insert(0, apply(weights[0], inputs[0]))
     wanted = [beyond + v if config.objective == "dot" else beyond - answers[0] + (v - k)]  # -e
     if len(weights) == 2:
-        wanted.append(_BackThroughSilu.apply(apply(weights[0].mT, wanted[0]), answers[1]))
+        wanted.append(through_silu(apply(weights[0].mT, wanted[0]), answers[1]))
     return [
         Association(phi, u, bound_factor(u, config.surprise_bound), answer)
         for phi, u, answer in zip(inputs, wanted, answers, strict=True)
@@ -249,7 +208,7 @@ def moved(moving: Moving, config: HopeConfig, overwrite: bool = False) -> tuple[
             weight = torch.cat([start.parts[0], last], -3) if len(start.parts) == 2 else last
     if moving.rows is not None:
         own = overwrite or decay is not None  # what was kept is a new tensor
-        add = chunks.plus_product_ if own else chunks.plus_product
+        add = plus_product_ if own else plus_product
         weight = add(weight, chunks.reaching(ratio, moving.rows).mT, moving.phi)
     if reach is None or start.momentum is None or moving.pushed is None:
         return weight, None

@@ -1,6 +1,6 @@
 """The complete state of the memories by name, and its stacked form, in which it is computed. [D]
 
-Names and shapes are those of `hope_ref.reference.memory_states`, with leading axes: w1_k (..., d, h), w2_k (..., h, d),
+Names and shapes are those of `hope_ref.reference.self_modifying_titans.State`, with leading axes: w1_k (..., d, h), w2_k (..., h, d),
 …, w1_memory, w2_memory (w_k, …, w_memory (..., d, d) if linear), b1_k, … for inner momentum. Memories that move alike
 form a `Group`; their weights are stacked along a new axis M, so that one matrix product serves them all.
 """
@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from hope_ref.config import HopeConfig
 from hope_ref.memories import layers, momentum_name, weight_names
-from hope_ref.validation import same_names, shape_is
+from hope_ref.parallel.ops import whole
 
 Tensors = dict[str, Tensor]
 PARTS = ("weights", "boundary", "momentum")
@@ -53,11 +53,15 @@ class Stack(NamedTuple):
     weights: tuple[Tensor, ...]
     boundary: tuple[Tensor, ...]
     momentum: tuple[Tensor, ...]  # empty without inner momentum
+    begins: bool = False  # whether a chunk begins here: then ``boundary`` is ``weights``
 
 
-@lru_cache(maxsize=64)
 def groups(config: HopeConfig) -> tuple[Group, ...]:
     """The memories in groups; `memory` is the last of the last."""
+    return _grouped(config) if torch.compiler.is_compiling() else _known_groups(config)
+
+
+def _grouped(config: HopeConfig) -> tuple[Group, ...]:
     members: dict[tuple[int, bool], list[str]] = {}
     for name in reversed(config.memories):  # `memory` comes first
         members.setdefault((config.chunk_size(name), name in config.writers), []).insert(0, name)
@@ -68,41 +72,28 @@ def groups(config: HopeConfig) -> tuple[Group, ...]:
     return tuple(reversed(found))
 
 
-def initial_state(parameters: Tensors, config: HopeConfig, lead: Sequence[int] = ()) -> State:
-    """W_0 everywhere, no momentum, nothing seen; ``lead`` is the shape of the leading axes (batch, heads)."""
+_known_groups = lru_cache(maxsize=64)(_grouped)
+
+
+def initial_state(
+    parameters: Tensors, config: HopeConfig, lead: Sequence[int] = (), *, copy: bool = True
+) -> State:
+    """W_0 everywhere, no momentum, nothing seen; ``lead`` is the shape of the leading axes (batch, heads).
+
+    Parameters in half precision make a state in float32. Without ``copy`` the weights are views of the parameters.
+    """
     names = [name for memory in config.memories for name in weight_names(memory, config)]
-    weights = {name: parameters[name].expand(*lead, *parameters[name].shape[-2:]) for name in names}
+
+    def start(name: str) -> Tensor:
+        (weight,) = whole(parameters[name])
+        weight = weight.clone() if copy else weight
+        return weight.expand(*lead, *weight.shape[-2:])
+
+    weights = {name: start(name) for name in names}
+    boundary = {name: start(name) for name in names} if copy else dict(weights)
     moving = names if config.inner_momentum > 0 else []
     momentum = {momentum_name(name): torch.zeros_like(weights[name]) for name in moving}
-    return State(weights, dict(weights), momentum, 0)
-
-
-def checked_state(state: Any, start: State) -> State:
-    """The state, if its names, shapes, types and device fit those of ``start``, an `initial_state`.
-
-    It need not be finite: an overflow may go on.
-    """
-    if not isinstance(state, State):
-        raise ValueError(f"state must be a State or None, got {type(state).__name__}")
-    for part in PARTS:
-        tensors, wanted = getattr(state, part), getattr(start, part)
-        same_names(f"state.{part}", tensors, wanted, "tensors")
-        for name, want in wanted.items():
-            _like(f"state.{part}['{name}']", tensors[name], want)
-    position = state.position
-    if isinstance(position, bool) or not isinstance(position, int) or position < 0:
-        raise ValueError(f"state.position must be an integer >= 0, got {position!r}")
-    return state
-
-
-def _like(name: str, got: Any, want: Tensor) -> None:
-    if not isinstance(got, Tensor):
-        raise ValueError(f"{name} must be a torch.Tensor, got {type(got).__name__}")
-    if got.dtype != want.dtype:
-        raise ValueError(f"{name} must be {want.dtype}, got {got.dtype}")
-    if got.device != want.device:
-        raise ValueError(f"{name} must be on {want.device}, got {got.device}")
-    shape_is(name, tuple(got.shape), tuple(want.shape))
+    return State(weights, boundary, momentum, 0)
 
 
 def stacked(named: Tensors, group: Group, config: HopeConfig) -> tuple[Tensor, ...]:

@@ -16,20 +16,19 @@ import math
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from hope_ref.config import HopeConfig
-from hope_ref.memories import weight_shapes
-from hope_ref.parallel import chunks, doors
+from hope_ref.memories import eta_bias, logit, weight_shapes
+from hope_ref.parallel import checks, chunks, layers, states
 from hope_ref.parallel.memory_network import (
     Matrix,
     Moving,
     Retention,
     Weights,
     answer,
-    apply,
     associations,
     moved,
     reading,
@@ -40,7 +39,6 @@ from hope_ref.parallel.memory_states import (
     Group,
     Stack,
     State,
-    checked_state,
     groups,
     initial_state,
     projections,
@@ -48,9 +46,10 @@ from hope_ref.parallel.memory_states import (
     stacks,
     unstacked,
 )
+from hope_ref.parallel.ops import apply, product
 from hope_ref.validation import same_names, shape_is
 
-__all__ = ["State", "Token", "self_modifying_titans"]
+__all__ = ["SelfModifyingTitans", "State", "Token", "self_modifying_titans", "stream", "titans_layer"]
 
 Tensors = dict[str, Tensor]
 Stacks = tuple[Stack, ...]
@@ -110,7 +109,22 @@ def self_modifying_titans(
         RuntimeError: backend="triton" where the kernels cannot run, with the reason.
     """
     _check(x_key, x_value, x_query, parameters, config, state)
-    with doors.no_autocast(x_key.device.type):
+    return stream(x_key, x_value, x_query, parameters, config, state, recompute=recompute, backend=backend)
+
+
+def stream(
+    x_key: Tensor,
+    x_value: Tensor,
+    x_query: Tensor,
+    parameters: Tensors,
+    config: HopeConfig,
+    state: State | None,
+    *,
+    recompute: bool = False,
+    backend: str = "torch",
+) -> tuple[Tensor, State]:
+    """What `self_modifying_titans` computes, with nothing checked: for a layer whose arguments are its own."""
+    with checks.no_autocast(x_key.device.type):
         x, start, state = _arguments(x_key, x_value, x_query, parameters, config, state)
         on_kernels = backend != "torch" and _on_kernels(backend, x["k"], config)
         outputs, end = _run(x, start, config, state, recompute, on_kernels)
@@ -151,7 +165,10 @@ def _run(
 def stretches(position: int, length: int, chunk_size: int) -> list[int]:
     """How many tokens lie between boundaries: what is left of an open chunk, whole chunks, and the rest."""
     first = min(-position % chunk_size, length)
-    whole, rest = divmod(length - first, chunk_size)
+    whole, rest = (
+        (length - first) // chunk_size,
+        (length - first) % chunk_size,
+    )  # divmod takes no symbolic integers
     return [size for size in (first, *[chunk_size] * whole, rest) if size]
 
 
@@ -179,13 +196,11 @@ def stretch(
     moving = write_all(token, start, config, of_groups)
     outputs = read(token, moving[-1], of_groups[-1], config)
     after = []
-    for group, stack, layers in zip(groups(config), of_groups, moving, strict=True):
+    for group, stack, matrices in zip(groups(config), of_groups, moving, strict=True):
         ends_here = (position + views.shape[-2]) % group.chunk_size == 0
-        unneeded = (
-            ends_here or stack.boundary is not stack.weights
-        )  # else they are the boundary's to the chunk's end
+        unneeded = ends_here or not stack.begins  # else they are the boundary's to the chunk's end
         overwrite = unneeded and not (last or torch.is_grad_enabled())
-        ends = [moved(layer, config, overwrite) for layer in layers]
+        ends = [moved(matrix, config, overwrite) for matrix in matrices]
         if ends:
             weights, momenta = zip(*ends, strict=True)
             stack = stack._replace(weights=weights, momentum=momenta if config.inner_momentum > 0 else ())
@@ -196,7 +211,9 @@ def stretch(
 def at_boundary(of_groups: Stacks, config: HopeConfig, position: int) -> Stacks:
     """The state with the weights at b(t): a group whose chunk begins here takes its current ones, others keep theirs."""
     return tuple(
-        stack._replace(boundary=stack.weights) if position % group.chunk_size == 0 else stack
+        stack._replace(boundary=stack.weights, begins=True)
+        if position % group.chunk_size == 0
+        else stack._replace(begins=False)
         for group, stack in zip(groups(config), of_groups, strict=True)
     )
 
@@ -218,8 +235,8 @@ def generate(views: Tensor, q: Tensor | None, start: Start, config: HopeConfig, 
     made = x_vectors + apply(of_vectors, vectors)  # (..., P - 2, C, d)
     directions = unit(made)
     k, v = directions[..., 0, :, :], (directions if config.value_norm else made)[..., 1, :, :]
-    inner = chunks.product(start.readouts, of_numbers)  # (W1ᵀ r)ᵀ, (..., 2, 1, h)
-    z = chunks.product(start.readouts, x_numbers.mT) + chunks.product(inner, numbers.mT)  # (..., 2, 1, C)
+    inner = product(start.readouts, of_numbers)  # (W1ᵀ r)ᵀ, (..., 2, 1, h)
+    z = product(start.readouts, x_numbers.mT) + product(inner, numbers.mT)  # (..., 2, 1, C)
     z_eta, z_alpha = z[..., 0, :].split([1, 1], -2)  # (..., 1, C) each
     eta = rate(z_eta + start.eta_bias, config).split([len(group.names) for group in groups(config)], -2)
     alpha = torch.sigmoid(z_alpha[..., 0, :] + start.alpha_bias)
@@ -240,7 +257,7 @@ def write_all(token: Token, start: Start, config: HopeConfig, of_groups: Stacks)
     of every group on their way through the chunk; none for a group that does not write.
     """
     k, v = token.k[..., None, :, :], token.v[..., None, :, :]  # (..., 1, C, d)
-    gram = chunks.product(k, k.mT)  # (..., 1, C, C), of all memories
+    gram = product(k, k.mT)  # (..., 1, C, C), of all memories
     found: list[list[Moving]] = []
     for index, (group, stack) in enumerate(zip(groups(config), of_groups, strict=True)):
         found.append([])
@@ -249,7 +266,7 @@ def write_all(token: Token, start: Start, config: HopeConfig, of_groups: Stacks)
         retention = retention_of(token.alpha[..., None, :], group, config)
         for layer, association in enumerate(associations(stack.boundary, k, v, config)):
             weight, phi = stack.weights[layer], association.phi
-            if stack.boundary is not stack.weights:  # the chunk has begun earlier: W_0 is not the boundary's
+            if not stack.begins:  # the chunk has begun earlier: W_0 is not the boundary's
                 association = association._replace(answer=apply(weight, phi))
             matrix = Matrix(
                 weight,
@@ -259,7 +276,7 @@ def write_all(token: Token, start: Start, config: HopeConfig, of_groups: Stacks)
                 stack.momentum[layer] if stack.momentum else None,
                 retention,
             )
-            own_gram = gram if phi is k else chunks.product(phi, phi.mT)
+            own_gram = product(phi, phi.mT) if layer == 0 and config.architecture == "mlp" else gram
             found[-1].append(write(matrix, association, own_gram, token.eta[index], config))
     return found
 
@@ -289,10 +306,96 @@ def read(token: Token, moving: list[Moving], stack: Stack, config: HopeConfig) -
         return answer(own, q, skip=config.read_skip)[..., 0, :, :]
     after = config.read == "post"
     branch = q
-    for layer in reversed(moving):  # W2 first
-        inner = functional.silu(branch) if layer is not moving[-1] else q
-        branch = reading(layer, inner, config, after)
+    for place, layer in enumerate(reversed(moving)):  # W2 first
+        branch = reading(layer, functional.silu(branch) if place else q, config, after)
     return (q + branch if config.read_skip else branch)[..., 0, :, :]
+
+
+# --- the layer ------------------------------------------------------------------------------------------------------
+
+
+def titans_layer(
+    x: Tensor,
+    parameters: Tensors,
+    config: HopeConfig,
+    state: layers.MixerState,
+    *,
+    recompute: bool = False,
+    backend: str = "torch",
+) -> tuple[Tensor, layers.MixerState]:
+    """y = x + W_o RMSNorm_head(Titans(x^k, x^v, x^q)) [P 94-97, D]; equals `reference.hope.titans_layer`.
+
+    All of W_q stands before the convolution, so a head's own query projection is the identity. Nothing here looks at
+    values: an overflow is seen in the results.
+    """
+    n = layers.rms_norm(x, parameters["norm"])
+    key, value, query, state = layers.views(n, parameters, config.heads, state)
+    own = {name: parameters[name] for name in head_names(config)}
+    if not config.adaptive_query:
+        own["w_query"] = torch.eye(key.shape[-1], dtype=x.dtype, device=x.device)
+    answers, memories = stream(
+        key, value, query, own, config, state.memory, recompute=recompute, backend=backend
+    )
+    return layers.output(x, answers, parameters), state._replace(memory=memories)
+
+
+def head_names(config: HopeConfig) -> list[str]:
+    """Names of the parameters that each head has for itself, in the order of the reference."""
+    of_layers = ("w1", "w2") if config.architecture == "mlp" else ("w",)
+    weights = [f"{layer}_{memory}" for memory in config.memories for layer in of_layers]
+    biases = [f"eta_bias_{memory}" for memory in config.memories]
+    return [*weights, *biases, "eta_readout", "alpha_readout", "alpha_bias"]
+
+
+class SelfModifyingTitans(layers.Convolved):
+    """HOPE's own mixer: memories that make their own keys, values, rates and targets. `titans_layer` [P 83-97]."""
+
+    def __init__(self, config: HopeConfig, generator: torch.Generator | None = None) -> None:
+        super().__init__(config, generator)
+        d, hidden, heads = config.head_width, config.hidden_width, config.heads
+        for name, shape in weight_shapes(config, d, hidden).items():
+            layer, memory = name.split("_", 1)
+            drawn = torch.empty(heads, *map(int, shape))
+            if layer == "w2":
+                for one in drawn:
+                    nn.init.orthogonal_(one, gain=2.0, generator=generator)
+            else:
+                std = config.memory_w1_std if memory == "memory" else 0.5 / math.sqrt(drawn.shape[-1])
+                nn.init.normal_(drawn, std=std, generator=generator)
+            setattr(self, name, nn.Parameter(drawn))
+        of_memory, of_others = (eta_bias(eta, config) for eta in config.eta_init)
+        for memory in config.memories:
+            start = of_memory if memory == "memory" else of_others
+            setattr(self, f"eta_bias_{memory}", nn.Parameter(torch.full((heads,), start)))
+        self.eta_readout = nn.Parameter(torch.zeros(heads, d))
+        self.alpha_readout = nn.Parameter(torch.zeros(heads, d))
+        self.alpha_bias = nn.Parameter(torch.full((heads,), logit(config.alpha_init)))
+
+    def projections(self) -> tuple[str, ...]:
+        """W_q unless queries are adaptive, P_k and P_v with ``input_projection``."""
+        own = {"p_key": self.config.input_projection, "p_value": self.config.input_projection}
+        return tuple(name for name in layers.PROJECTIONS if own.get(name, not self.config.adaptive_query))
+
+    def initial_memory(self, lead: tuple[int, ...], *, copy: bool = True) -> State:
+        """W_0 everywhere."""
+        return initial_state(self.tensors(), self.config, lead, copy=copy)
+
+    def like_state(self, lead: tuple[int, ...], position: int) -> layers.MixerState:
+        """As `initial_state`, after that many tokens."""
+        state = self.initial_state(lead, copy=False)
+        return state._replace(memory=state.memory._replace(position=position))
+
+    def forward(
+        self,
+        x: Tensor,
+        state: layers.MixerState | None = None,
+        *,
+        recompute: bool = False,
+        backend: str = "torch",
+    ) -> tuple[Tensor, layers.MixerState]:
+        """As `layers.Mixer.forward`."""
+        state = self.initial_state(x.shape[:-2]) if state is None else state
+        return titans_layer(x, self.tensors(), self.config, state, recompute=recompute, backend=backend)
 
 
 # --- the door -------------------------------------------------------------------------------------------------------
@@ -306,19 +409,22 @@ def _check(
     config: HopeConfig,
     state: State | None,
 ) -> None:
-    """Views and parameters; a state is looked at by `checked_state`."""
+    """Views, parameters and state."""
     if not isinstance(config, HopeConfig):
         raise ValueError(f"config must be a HopeConfig, got {type(config).__name__}")
-    doors.tensors(x_key=x_key, x_value=x_value, x_query=x_query)
+    checks.tensors(x_key=x_key, x_value=x_value, x_query=x_query)
     if x_key.ndim < 2 or x_key.shape[-1] == 0:
         raise ValueError(f"x_key must have shape (..., T, d) with d >= 1, got {tuple(x_key.shape)}")
     shape_is("x_value", tuple(x_value.shape), tuple(x_key.shape))
     shape_is("x_query", tuple(x_query.shape), tuple(x_key.shape))
-    doors.values(x_key=x_key, x_value=x_value, x_query=x_query)
+    checks.values(x_key=x_key, x_value=x_value, x_query=x_query)
     _check_parameters(parameters, config, x_key)
-    if state is None:  # a state in hand says that they have been looked at before
+    if state is not None:
+        start = initial_state(parameters, config, x_key.shape[:-2], copy=False)
+        states.checked(state, start._replace(position=None))  # type: ignore[arg-type]
+    else:  # a state in hand says that they have been looked at before
         for name, tensor in parameters.items():
-            doors.values(-torch.inf, torch.inf, **{f"parameters['{name}']": tensor})
+            checks.values(-torch.inf, torch.inf, **{f"parameters['{name}']": tensor})
 
 
 def _arguments(
@@ -333,8 +439,7 @@ def _arguments(
     dtype = torch.promote_types(parameters["alpha_bias"].dtype, torch.float32)
     parameters = {name: tensor.to(dtype) for name, tensor in parameters.items()}
     key, value, query = (x.to(dtype) for x in (x_key, x_value, x_query))
-    begin = initial_state(parameters, config, x_key.shape[:-2])
-    state = begin if state is None else checked_state(state, begin)
+    state = initial_state(parameters, config, x_key.shape[:-2]) if state is None else state
     names = [name for group in groups(config) for name in group.names]
     root = math.sqrt(x_key.shape[-1])
     weights = tuple(stacked(parameters, group, config) for group in groups(config))
@@ -360,7 +465,7 @@ def _check_parameters(parameters: Tensors, config: HopeConfig, x: Tensor) -> Non
     shapes |= {"eta_readout": (d,), "alpha_readout": (d,), "alpha_bias": ()}
     shapes |= {f"eta_bias_{memory}": () for memory in config.memories}
     same_names("parameters", parameters, [*shapes, *weight_shapes(config, d, "h")], "tensors")
-    doors.tensors(**{f"parameters['{name}']": tensor for name, tensor in parameters.items()})
+    checks.tensors(**{f"parameters['{name}']": tensor for name, tensor in parameters.items()})
     hidden: int | str = parameters["w1_k"].shape[-1] if config.architecture == "mlp" else "h"
     for name, shape in (shapes | weight_shapes(config, d, hidden)).items():
         tensor = parameters[name]

@@ -20,11 +20,13 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from hope_ref.parallel import doors
+from hope_ref.config import HopeConfig
+from hope_ref.parallel import checks, layers
 from hope_ref.parallel.chunks import decays
+from hope_ref.parallel.ops import whole
 from hope_ref.validation import positive_integer, shape_is
 
 Weights = tuple[Tensor, ...]  # (memory,) or (w1, w2)
@@ -40,17 +42,27 @@ class TitansState(NamedTuple):
 
 
 def start(*weights: Tensor) -> TitansState:
-    """The state before the first token, ``start(memory)`` or ``start(w1, w2)``, B_0 = 0; equals `reference.start`.
+    """The state before the first token, ``start(memory)`` or ``start(w1, w2)``, B_0 = 0; equals `reference.titans.start`.
 
     Args: memory, (..., d_v, d_k); or w1, (..., d, h), and w2, (..., h, d). Returns: `TitansState`.
     Raises: ValueError naming the argument, what it got and what it wants.
     """
-    checked = _weights("weights", weights)
-    return TitansState(checked, tuple(torch.zeros_like(w) for w in checked), checked, 0)
+    return initial_state(_weights("weights", weights))
+
+
+def initial_state(weights: Weights, *, copy: bool = True) -> TitansState:
+    """`start`, with nothing checked; without ``copy`` the weights are those given, not copies of them."""
+    momentum = tuple(torch.zeros_like(w) for w in weights)
+    weights, boundary = (
+        (tuple(w.clone(memory_format=torch.contiguous_format) for w in weights) for _ in range(2))
+        if copy
+        else (weights, weights)
+    )
+    return TitansState(weights, momentum, boundary, 0)
 
 
 def memory_read(weights: Weights, z: Tensor) -> Tensor:
-    """M(z): M z for a matrix, z + W1 σ(W2 z) for a perceptron [S 28]; equals `reference.memory_read` on every leading index.
+    """M(z): M z for a matrix, z + W1 σ(W2 z) for a perceptron [S 28]; equals `reference.titans.memory_read` on every leading index.
 
     Args: weights, (memory,) or (w1, w2); z, (..., d_k). Returns: (..., d_v).
     Raises: ValueError naming the argument, what it got and what it wants.
@@ -61,7 +73,7 @@ def memory_read(weights: Weights, z: Tensor) -> Tensor:
 
 
 def memory_gradients(weights: Weights, k: Tensor, v: Tensor) -> Weights:
-    """∇ of ½‖M(k) - v‖² by hand [D]; equals `reference.memory_gradients` on every leading index.
+    """∇ of ½‖M(k) - v‖² by hand [D]; equals `reference.titans.memory_gradients` on every leading index.
 
     Args: weights, (memory,) or (w1, w2); k, (..., d_k); v, (..., d_v). Returns: one gradient per weight, in its shape.
     Raises: ValueError naming the argument, what it got and what it wants.
@@ -90,8 +102,8 @@ def titans(
 ) -> tuple[Tensor, TitansState]:
     """B_t = μ_t B_{t-1} - η_t ∇½‖M(k_t) - v_t‖², M_t = α_t M_{t-1} + B_t, y_t = M_t(q_t); equals `reference.titans`.
 
-    The gradient is taken at M_{b(t)}, b(t) = C ⌊t/C⌋, with t counted over all calls. In blocks of more than
-    one token α and μ below 1e-30 count as 1e-30, so at 0 exactly their own gradient is 0, where the token loop has one.
+    The gradient is taken at M_{b(t)}, b(t) = C ⌊t/C⌋, with t counted over all calls. Tokens in half precision are computed
+    in float32; the state may be in either. In blocks of more than one token α and μ below 1e-30 count as 1e-30.
 
     Args:
         q, k: queries and keys, (..., T, d_k); the leading axes are those of the state.
@@ -109,11 +121,30 @@ def titans(
     """
     state = _state(state)
     _tokens(state.weights, q, k, v)
-    eta = doors.per_token("eta", eta, k, low=0, high=torch.inf)
-    alpha = doors.per_token("alpha", alpha, k, low=0, high=1)
-    mu = doors.per_token("mu", mu, k, low=0, high=1)
+    eta = checks.per_token("eta", eta, k, low=0, high=torch.inf)
+    alpha = checks.per_token("alpha", alpha, k, low=0, high=1)
+    mu = checks.per_token("mu", mu, k, low=0, high=1)
     chunk_size = positive_integer("chunk_size", chunk_size)
     block_size = positive_integer("block_size", block_size)
+    return stream(q, k, v, eta, alpha, mu, state, chunk_size, block_size)
+
+
+def stream(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    eta: Tensor,
+    alpha: Tensor,
+    mu: Tensor,
+    state: TitansState,
+    chunk_size: int,
+    block_size: int,
+) -> tuple[Tensor, TitansState]:
+    """What `titans` computes, with nothing checked and one η, α and μ per token, (..., T)."""
+    dtypes = v.dtype, state.weights[0].dtype
+    q, k, v, eta, alpha, mu = whole(q, k, v, eta, alpha, mu)
+    weights, momentum, boundary, position = state
+    state = TitansState(whole(*weights), whole(*momentum), whole(*boundary), position)
     block = _matrix_block if len(state.weights) == 1 else _perceptron_block
     outputs, at = [v[..., :0, :]], 0
     while at < k.shape[-2]:
@@ -127,7 +158,8 @@ def titans(
         )
         outputs.append(y)
         at += k_c.shape[-2]
-    return torch.cat(outputs, -2), state
+    weights, momentum, boundary = (tuple(w.to(dtypes[1]) for w in tensors) for tensors in state[:3])
+    return torch.cat(outputs, -2).to(dtypes[0]), TitansState(weights, momentum, boundary, state.position)
 
 
 # --- one block ------------------------------------------------------------------------------------------------------
@@ -247,7 +279,54 @@ def _asked(weights: Weights, k: Tensor, v: Tensor) -> list[tuple[Tensor, Tensor]
     return [(phi, -error), (k, -(error @ w1) * _silu_derivative(before))]
 
 
-# --- doors ----------------------------------------------------------------------------------------------------------
+# --- the layer ------------------------------------------------------------------------------------------------------
+
+
+class Titans(layers.Convolved):
+    """A mixer with B_t = μ_t B_{t-1} - η_t ∇ℓ(M_{b(t)}; k_t, v_t), M_t = α_t M_{t-1} + B_t [S 22-24, Titans].
+
+    The memory is a perceptron with ``architecture`` "mlp" and a matrix with "linear"; its chunks are ``memory_chunk_size``.
+    All gradients of a chunk are taken at its start and add up, so η is at most 1/C, and 0.2/C where training starts [D]:
+    with η = 0.5 a perceptron in chunks of 16 overflows on random tokens. See `hope_ref.parallel.layers`.
+    """
+
+    has_kernels = False
+
+    def __init__(self, config: HopeConfig, generator: torch.Generator | None = None) -> None:
+        super().__init__(config, generator)
+        d, hidden, heads = config.head_width, config.hidden_width, config.heads
+        if config.architecture == "mlp":
+            self.w1 = nn.Parameter(torch.zeros(heads, d, hidden))
+            drawn = torch.empty(heads, hidden, d)
+            for one in drawn:
+                nn.init.orthogonal_(one, gain=2.0, generator=generator)
+            self.w2 = nn.Parameter(drawn)
+        else:
+            self.w = nn.Parameter(torch.zeros(heads, d, d))
+        self.add_rate("eta", 0.2)
+        self.add_rate("alpha", config.alpha_init)
+        self.add_rate("mu", 0.1)
+
+    def initial_memory(self, lead: tuple[int, ...], *, copy: bool = True) -> TitansState:
+        """The memory at its parameters, without momentum."""
+        weights = whole(*((self.w1, self.w2) if self.config.architecture == "mlp" else (self.w,)))
+        return initial_state(tuple(w.expand(*lead, *w.shape[-2:]) for w in weights), copy=copy)
+
+    def like_state(self, lead: tuple[int, ...], position: int) -> layers.MixerState:
+        """As `initial_state`, after that many tokens."""
+        state = self.initial_state(lead, copy=False)
+        return state._replace(memory=state.memory._replace(position=position))
+
+    def memory(
+        self, n: Tensor, q: Tensor, k: Tensor, v: Tensor, state: Any, backend: str
+    ) -> tuple[Tensor, Any]:
+        """The answers and the state after the last token."""
+        eta, alpha, mu = (self.rate(name, n) for name in ("eta", "alpha", "mu"))
+        chunk_size = self.config.memory_chunk_size
+        return stream(q, k, v, eta / chunk_size, alpha, mu, state, chunk_size, layers.BLOCK)
+
+
+# --- checks ----------------------------------------------------------------------------------------------------------
 
 
 def _weights(name: str, weights: Any) -> Weights:
@@ -256,31 +335,32 @@ def _weights(name: str, weights: Any) -> Weights:
         got = f"{len(weights)} of them" if isinstance(weights, tuple) else type(weights).__name__
         raise ValueError(f"{name} must be a tuple (memory,) or (w1, w2), got {got}")
     named = {f"{name}[{place}]": w for place, w in enumerate(weights)}
-    doors.tensors(**named)
+    checks.tensors(**named)
     first = tuple(weights[0].shape)
     if len(first) < 2:
         sizes = "(..., d_v, d_k)" if len(weights) == 1 else "(..., d, h)"
         raise ValueError(f"{name}[0] must have shape {sizes}, got {first}")
     if len(weights) == 2:
         shape_is(f"{name}[1]", tuple(weights[1].shape), (*first[:-2], first[-1], first[-2]))
-    doors.values(**named)
+    checks.values(**named)
     return weights
 
 
 def _vectors(weights: Weights, **named: tuple[Tensor, int]) -> None:
     """One vector of the named width for every leading index of the weights."""
-    doors.tensors(weights=weights[0], **{name: value for name, (value, _) in named.items()})
+    checks.tensors(weights=weights[0], **{name: value for name, (value, _) in named.items()})
     for name, (value, width) in named.items():
         shape_is(name, tuple(value.shape), (*weights[0].shape[:-2], width))
-        doors.values(-torch.inf, torch.inf, **{name: value})
+        checks.values(-torch.inf, torch.inf, **{name: value})
 
 
 def _tokens(weights: Weights, q: Tensor, k: Tensor, v: Tensor) -> None:
-    doors.tensors(k=k, q=q, v=v, weights=weights[0])
+    checks.tensors(k=k, q=q, v=v)
+    checks.state_tensors("k", k, **{"state.weights": weights[0]})
     shape_is("k", tuple(k.shape), (*weights[0].shape[:-2], "T", weights[-1].shape[-1]))
     shape_is("q", tuple(q.shape), tuple(k.shape))
     shape_is("v", tuple(v.shape), (*k.shape[:-1], weights[0].shape[-2]))
-    doors.values(k=k, q=q, v=v)
+    checks.values(k=k, q=q, v=v)
 
 
 def _state(state: Any) -> TitansState:
@@ -293,7 +373,7 @@ def _state(state: Any) -> TitansState:
         got = tuple(tuple(w.shape) for w in others)
         if got != wanted:
             raise ValueError(f"state.{name} must have shapes {wanted}, got {got}")
-        doors.tensors(**{"state.weights": weights[0], f"state.{name}": others[0]})
+        checks.tensors(**{"state.weights": weights[0], f"state.{name}": others[0]})
     position = state.position
     if isinstance(position, bool) or not isinstance(position, int) or position < 0:
         raise ValueError(f"state.position must be an integer >= 0, got {position!r}")

@@ -17,8 +17,9 @@ from hope_ref.reference import (
     m3,
     momentum,
     newton_schulz,
+    parameters,
     self_modifying_titans,
-    state,
+    states,
     titans,
 )
 
@@ -35,7 +36,8 @@ __all__ = [
     "m3",
     "momentum",
     "newton_schulz",
+    "parameters",
     "self_modifying_titans",
-    "state",
+    "states",
     "titans",
 ]

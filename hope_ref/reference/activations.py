@@ -1,6 +1,6 @@
-"""The activation of the memories, SiLU, and its derivative. Source: [D], σ of [S 28], [P 89].
+"""SiLU, its derivative, and RMSNorm. Source: [D], σ of [S 28], [P 89].
 
-Entry by entry, on arrays of any shape that the public functions have checked already. What overflowed stays visible
+SiLU works entry by entry, on arrays of any shape that the public functions have checked already. What overflowed stays visible
 (NaN and infinite entries go through): a memory that diverges must be seen to diverge.
 """
 
@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from hope_ref.validation import Array
+
+EPSILON = 1e-6  # inside the root of RMSNorm
 
 
 def sigmoid(z: Array) -> Array:
@@ -25,3 +27,9 @@ def silu(z: Array) -> Array:
 def silu_derivative(z: Array) -> Array:
     """σ′(z) = s (1 + z (1 - s)) with s = 1 / (1 + exp(-z)) [D]."""
     return sigmoid(z) * (1.0 + z * sigmoid(-z))  # 1 - s = sigmoid(-z), without the cancellation
+
+
+def rms_norm(z: Array, gain: Array) -> Array:
+    """gain ⊙ z / √(mean z² + 1e-6), over the last axis [D]."""
+    mean_square = np.mean(z**2, axis=-1, keepdims=True)
+    return np.asarray(gain * z / np.sqrt(mean_square + EPSILON))

@@ -1,4 +1,9 @@
-"""HOPE: self-modifying Titans, then the continuum memory, block after block, between an embedding and its tied head. Source: [P 94-97], [D]."""
+"""HOPE: self-modifying Titans, then the continuum memory, block after block, between an embedding and its tied head. Source: [P 94-97], [D].
+
+The model comes first, then the sub-layers of a block: convolution, rotary positions, self-modifying Titans in heads, and
+attention. Token rows are (T, d), d the width of the layer; heads are equal slices of it, cut *after* projection and
+convolution. What has no underscore and takes arrays alone checks nothing: `hope` has.
+"""
 
 from __future__ import annotations
 
@@ -9,42 +14,33 @@ import numpy as np
 
 from hope_ref.config import HopeConfig
 from hope_ref.continuum_settings import of_config
-from hope_ref.reference import continuum_memory, memory_states, state
-from hope_ref.reference.continuum_levels import ContinuumState, Level, rms_norm
-from hope_ref.reference.continuum_levels import checked_state as checked_levels_state
-from hope_ref.reference.hope_layers import (
-    AttentionState,
-    TitansState,
-    attention_layer,
-    convolution,
-    head_parameters,
-    initial_attention_state,
-    initial_titans_state,
-    part,
-    rotary,
-    titans_layer,
-)
-from hope_ref.reference.hope_parameters import checked_parameters, init, parameter_shapes
-from hope_ref.validation import Array, positive_integer, shape_is
-
-__all__ = [
-    "AttentionState",
-    "BlockState",
-    "HopeState",
-    "TitansState",
-    "attention_layer",
-    "convolution",
-    "hope",
-    "init",
-    "initial_state",
-    "load_state",
-    "parameter_shapes",
-    "rotary",
-    "save_state",
-    "titans_layer",
-]
+from hope_ref.reference import continuum_memory, self_modifying_titans, states
+from hope_ref.reference.activations import rms_norm, silu
+from hope_ref.reference.continuum_memory import ContinuumState, Level
+from hope_ref.reference.parameters import checked_parameters
+from hope_ref.reference.parameters import init as init
+from hope_ref.reference.parameters import parameter_shapes as parameter_shapes
+from hope_ref.validation import Array, shape_is
 
 Arrays = dict[str, Array]
+ROTARY_BASE = 10_000.0
+PROJECTIONS = ("p_key", "p_value", "w_query")
+
+
+class TitansState(NamedTuple):
+    """What the Titans sub-layer carries: the last inputs of each convolution, and every head's memories."""
+
+    key_inputs: Array  # (convolution_width - 1, d); (0, d) without convolution
+    value_inputs: Array
+    query_inputs: Array
+    heads: tuple[self_modifying_titans.State, ...]
+
+
+class AttentionState(NamedTuple):
+    """What attention carries: all keys, already rotated, and all values."""
+
+    keys: Array  # (t, heads, d / heads)
+    values: Array  # (t, heads, d / heads)
 
 
 class BlockState(NamedTuple):
@@ -59,36 +55,31 @@ class HopeState(NamedTuple):
 
     blocks: tuple[BlockState, ...]
     position: int  # tokens seen so far
+    config: HopeConfig  # of the model that the state belongs to
 
 
 def hope(
-    tokens: Any,
-    parameters: Arrays,
-    config: HopeConfig,
-    state: HopeState | None = None,
-    *,
-    mixer: str = "self_modifying_titans",
+    tokens: Any, parameters: Arrays, config: HopeConfig, state: HopeState | None = None
 ) -> tuple[Array, HopeState]:
     """logits = E RMSNorm(block_N(… block_1(E[token]))), block = Titans sub-layer, then continuum memory [P 94-97].
 
-    A split at any token gives the same logits and the same final state. With ``signal="task"`` the levels stay as the
-    state has them: a driver moves them, never the forward pass. An overflow is not hidden: inf and NaN pass on.
+    A split at any token gives the same logits and the same final state, in exact arithmetic and, where the dynamics
+    contract, to rounding. With ``signal="task"`` the levels stay as the state has them: a driver moves them, never the
+    forward pass. An overflow is not hidden: inf and NaN pass on.
 
     Args:
         tokens: integers in [0, vocabulary), (T,).
         parameters: by name, as `init` makes them.
-        config: the options; the vocabulary and the number of blocks come from the arrays.
+        config: the model; with ``mixer="softmax_attention"`` HOPE-Attention: rotary softmax attention in the Titans' place.
         state: what the last call returned; None starts from the parameters.
-        mixer: "self_modifying_titans", or "softmax_attention" for HOPE-Attention: rotary softmax attention in the Titans' place.
     Returns:
         logits, (T, vocabulary), and the state after the last token.
     Raises:
         ValueError: naming the argument, what it got and what it wants.
     """
-    parameters, count = checked_parameters(parameters, config, mixer)
-    indices = checked_tokens(tokens, len(parameters["embedding"]))
-    start = _start(parameters, count, config, mixer)
-    state = start if state is None else _checked_state(state, start, parameters, config)
+    parameters = checked_parameters(parameters, config)
+    indices = checked_tokens(tokens, config.vocabulary)
+    state = _start(parameters, config) if state is None else checked_state(state, parameters, config)
     return stream(indices, parameters, config, state)
 
 
@@ -103,12 +94,12 @@ def stream(
             x, after = block(x, part(parameters, f"blocks.{index}"), config, before)
             blocks.append(after)
         logits = rms_norm(x, parameters["norm"]) @ embedding.T  # (T, vocabulary)
-    return logits, HopeState(tuple(blocks), state.position + len(x))
+    return logits, HopeState(tuple(blocks), state.position + len(x), config)
 
 
 def block(x: Array, parameters: Arrays, config: HopeConfig, before: BlockState) -> tuple[Array, BlockState]:
     """One block, (T, d) to (T, d): the mixer that its state belongs to, then the continuum memory."""
-    x, mixed = mix(x, parameters, config, before.mixer)
+    x, mixer = mix(x, parameters, config, before.mixer)
     y, continuum = continuum_memory.stream(
         x,
         levels(parameters, config),
@@ -117,16 +108,7 @@ def block(x: Array, parameters: Arrays, config: HopeConfig, before: BlockState) 
         config.signal,
         config.objective,
     )
-    return y, BlockState(mixed, continuum)
-
-
-def mix(
-    x: Array, parameters: Arrays, config: HopeConfig, before: TitansState | AttentionState
-) -> tuple[Array, TitansState | AttentionState]:
-    """The first sub-layer of a block: the one that the state belongs to."""
-    if isinstance(before, TitansState):
-        return titans_layer(x, parameters, config, before)
-    return attention_layer(x, parameters, config, before)
+    return y, BlockState(mixer, continuum)
 
 
 def levels(parameters: Arrays, config: HopeConfig) -> tuple[Level, ...]:
@@ -136,22 +118,150 @@ def levels(parameters: Arrays, config: HopeConfig) -> tuple[Level, ...]:
     )
 
 
-def initial_state(
-    parameters: Arrays, config: HopeConfig, *, mixer: str = "self_modifying_titans"
-) -> HopeState:
+# --- the sub-layers of a block ---------------------------------------------------------------------------------------
+
+
+def part(parameters: Arrays, prefix: str) -> Arrays:
+    """The arrays whose names begin with the prefix and a dot, without them."""
+    return {
+        name.removeprefix(prefix + "."): array
+        for name, array in parameters.items()
+        if name.startswith(prefix + ".")
+    }
+
+
+def split(z: Array, heads: int) -> Array:
+    """(T, d) to (T, heads, d / heads)."""
+    return z.reshape(len(z), heads, z.shape[1] // heads)
+
+
+def convolution(x: Array, kernel: Array, inputs: Array) -> tuple[Array, Array]:
+    """y_t = σ(Σ_j c_j ⊙ x_{t-w+1+j}), every channel for itself, nothing from later tokens [P 8.3].
+
+    Args: x, (T, d); kernel, (d, w), its last column for the token itself; inputs, the last w - 1 before x, (w - 1, d).
+    Returns: y, (T, d), and the last w - 1 inputs, (w - 1, d).
+    """
+    width = kernel.shape[1]
+    seen = np.concatenate([inputs, x])  # (w - 1 + T, d)
+    y = np.zeros_like(x)
+    for t in range(len(x)):
+        y[t] = silu(np.sum(kernel.T * seen[t : t + width], axis=0))
+    return y, seen[len(x) :]
+
+
+def rotary(z: Array, position: int) -> Array:
+    """Turn the pair (z_i, z_{i + d/2}) by the angle position · 10000^(-2i/d), in every head; z is (heads, d), d even [D]."""
+    half = z.shape[-1] // 2
+    angle = position * ROTARY_BASE ** (-np.arange(half) / half)  # (d / 2,)
+    first, second = z[..., :half], z[..., half:]
+    turned = (first * np.cos(angle) - second * np.sin(angle), first * np.sin(angle) + second * np.cos(angle))
+    return np.concatenate(turned, axis=-1)
+
+
+def titans_layer(
+    x: Array, parameters: Arrays, config: HopeConfig, state: TitansState
+) -> tuple[Array, TitansState]:
+    """y = x + W_o RMSNorm_head(Titans(x^k, x^v, x^q)), with x^k = conv_k(P_k n), x^v = conv_v(P_v n), x^q = conv_q(W_q n) [P 94-97, D].
+
+    n = RMSNorm(x); each head has its own memories; P_k and P_v are left out without ``input_projection``, W_q with
+    ``adaptive_query``. All of W_q stands before the convolution, so a head's own query projection is the identity.
+    """
+    n = rms_norm(x, parameters["norm"])  # (T, d)
+    key, value, query = (n @ parameters[name].T if name in parameters else n for name in PROJECTIONS)
+    kept = [state.key_inputs, state.value_inputs, state.query_inputs]
+    if config.convolution_width:
+        key, kept[0] = convolution(key, parameters["conv_key"], kept[0])
+        value, kept[1] = convolution(value, parameters["conv_value"], kept[1])
+        query, kept[2] = convolution(query, parameters["conv_query"], kept[2])
+    k, v, q = (split(view, config.heads) for view in (key, value, query))  # (T, heads, d / heads)
+    answers, after = np.zeros_like(k), []
+    for head, memories in enumerate(state.heads):
+        own = head_parameters(parameters, head, config)
+        answers[:, head], memories = self_modifying_titans.stream(
+            k[:, head], v[:, head], q[:, head], own, config, memories
+        )
+        after.append(memories)
+    gain = parameters["head_norm"].reshape(k.shape[1:])
+    y = x + rms_norm(answers, gain).reshape(x.shape) @ parameters["output"].T
+    return y, TitansState(kept[0], kept[1], kept[2], tuple(after))
+
+
+def head_parameters(parameters: Arrays, head: int, config: HopeConfig) -> Arrays:
+    """What `self_modifying_titans` wants of one head: W_q has been applied already, so the identity stands there."""
+    own = part(parameters, f"heads.{head}")
+    return own if config.adaptive_query else own | {"w_query": np.eye(len(own["eta_readout"]))}
+
+
+def initial_titans_state(parameters: Arrays, config: HopeConfig) -> TitansState:
+    """No inputs seen (zeros), every memory at its parameters."""
+    empty = np.zeros((max(config.convolution_width - 1, 0), len(parameters["norm"])))
+    heads = (head_parameters(parameters, head, config) for head in range(config.heads))
+    memories = tuple(self_modifying_titans.initial_state(own, config) for own in heads)
+    return TitansState(empty, empty.copy(), empty.copy(), memories)
+
+
+def attention_layer(
+    x: Array, parameters: Arrays, config: HopeConfig, state: AttentionState
+) -> tuple[Array, AttentionState]:
+    """y_t = x_t + W_o Σ_{s≤t} softmax_s(⟨q_t, k_s⟩/√d) v_s per head, q and k rotated by their positions: HOPE-Attention [P 9, D]."""
+    n = rms_norm(x, parameters["norm"])  # (T, d)
+    key, value, query = (split(n @ parameters[name].T, config.heads) for name in PROJECTIONS)
+    start = len(state.keys)
+    turned = np.array([rotary(k, start + t) for t, k in enumerate(key)]).reshape(key.shape)
+    keys = np.concatenate([state.keys, turned])  # (start + T, heads, d / heads)
+    values = np.concatenate([state.values, value])
+    y = x.copy()
+    for t in range(len(x)):
+        seen = start + t + 1
+        asked = rotary(query[t], start + t)  # (heads, d / heads)
+        score = np.einsum("shd,hd->hs", keys[:seen], asked) / np.sqrt(asked.shape[-1])
+        share = np.exp(score - score.max(axis=1, keepdims=True))
+        share /= share.sum(axis=1, keepdims=True)
+        y[t] += parameters["output"] @ np.einsum("hs,shd->hd", share, values[:seen]).reshape(-1)
+    return y, AttentionState(keys, values)
+
+
+def initial_attention_state(parameters: Arrays, config: HopeConfig) -> AttentionState:
+    """No keys, no values."""
+    empty = np.zeros((0, config.heads, len(parameters["norm"]) // config.heads))
+    return AttentionState(empty, empty.copy())
+
+
+def first_state(parameters: Arrays, config: HopeConfig, position: int = 0) -> TitansState | AttentionState:
+    """The state of a block's mixer before its first token; or, in its shapes, after ``position`` tokens."""
+    if config.mixer == "softmax_attention":
+        rows = np.broadcast_to(0.0, (position, config.heads, config.head_width))
+        return AttentionState(rows, rows) if position else initial_attention_state(parameters, config)
+    state = initial_titans_state(parameters, config)
+    return state._replace(heads=tuple(head._replace(position=position) for head in state.heads))
+
+
+def mix(
+    x: Array, parameters: Arrays, config: HopeConfig, state: TitansState | AttentionState
+) -> tuple[Array, TitansState | AttentionState]:
+    """The first sub-layer of a block: the one that the state belongs to."""
+    if isinstance(state, TitansState):
+        return titans_layer(x, parameters, config, state)
+    return attention_layer(x, parameters, config, state)
+
+
+# --- states, and checks ------------------------------------------------------------------------------------------------
+
+
+def initial_state(parameters: Arrays, config: HopeConfig) -> HopeState:
     """Every memory and level at its parameters, nothing seen.
 
-    Args: parameters, config and mixer as `hope`. Returns: the state. Raises: ValueError, as `hope`.
+    Args: parameters and config as `hope`. Returns: the state. Raises: ValueError, as `hope`.
     """
-    return _start(*checked_parameters(parameters, config, mixer), config, mixer)
+    return _start(checked_parameters(parameters, config), config)
 
 
 def save_state(path: str | Path, hope_state: HopeState) -> None:
     """Write the whole state to one .npz file, by names such as ``blocks.0.mixer.heads.0.weights.w1_k``.
 
-    Args: path, taken as it is; hope_state. Raises: ValueError, OSError, as `state.save_state`.
+    Args: path, taken as it is; hope_state. Raises: ValueError, OSError, as `states.save_state`.
     """
-    state.save_state(path, hope_state)
+    states.save_state(path, hope_state)
 
 
 def load_state(path: str | Path, like: HopeState) -> HopeState:
@@ -159,55 +269,52 @@ def load_state(path: str | Path, like: HopeState) -> HopeState:
 
     Args: path; like. Returns: the state. Raises: ValueError if the file holds anything else; OSError.
     """
-    loaded: HopeState = state.load_state(path, like)
+    loaded: HopeState = states.load_state(path, like)
     return loaded
 
 
-def _start(parameters: Arrays, count: int, config: HopeConfig, mixer: str) -> HopeState:
+def _start(parameters: Arrays, config: HopeConfig, position: int = 0) -> HopeState:
+    """The state before the first token; or, in its shapes, after ``position`` tokens."""
     blocks = []
-    for index in range(count):
+    for index in range(config.blocks):
         own = part(parameters, f"blocks.{index}")
-        first = initial_titans_state if mixer == "self_modifying_titans" else initial_attention_state
-        blocks.append(BlockState(first(own, config), continuum_memory.initial_state(levels(own, config))))
-    return HopeState(tuple(blocks), 0)
+        continuum = continuum_memory.initial_state(levels(own, config))
+        blocks.append(BlockState(first_state(own, config, position), continuum))
+    return HopeState(tuple(blocks), position, config)
 
 
-def checked_tokens(tokens: Any, vocabulary: int) -> Any:
+def checked_tokens(tokens: Any, vocabulary: int, name: str = "tokens") -> Any:
     """Integers in [0, vocabulary), (T,); an empty list is no tokens."""
     array = np.asarray(tokens)
-    shape_is("tokens", array.shape, ("T",))
+    shape_is(name, array.shape, ("T",))
     if array.dtype.kind not in "iu" and array.size:
-        raise ValueError(f"tokens must be integers, got dtype {array.dtype}")
+        raise ValueError(f"{name} must be integers, got dtype {array.dtype}")
     if array.size and (array.min() < 0 or array.max() >= vocabulary):
-        raise ValueError(f"tokens must be in [0, {vocabulary}), got {array.min()} to {array.max()}")
+        raise ValueError(f"{name} must be in [0, {vocabulary}), got {array.min()} to {array.max()}")
     return array.astype(np.int64)
 
 
-def _checked_state(state: Any, start: HopeState, parameters: Arrays, config: HopeConfig) -> HopeState:
-    """The state, if names, shapes and types fit; it need not be finite: an overflow goes on, so that it is seen."""
+def checked_state(state: Any, parameters: Arrays, config: HopeConfig, name: str = "state") -> HopeState:
+    """The state, if it is one of this model; it need not be finite: an overflow goes on, so that it is seen."""
     if not isinstance(state, HopeState):
-        raise ValueError(f"state must be a HopeState or None, got {type(state).__name__}")
-    if len(state.blocks) != len(start.blocks):
-        raise ValueError(f"state.blocks must have {len(start.blocks)} entries, got {len(state.blocks)}")
-    if state.position != 0:
-        positive_integer("state.position", state.position)
-    for index, (got, want) in enumerate(zip(state.blocks, start.blocks, strict=True)):
-        own, name = part(parameters, f"blocks.{index}"), f"state.blocks[{index}]"
-        if type(got.mixer) is not type(want.mixer):
-            raise ValueError(
-                f"{name}.mixer must be a {type(want.mixer).__name__}, got {type(got.mixer).__name__}"
-            )
-        for field, pattern in want.mixer._asdict().items():
-            if field != "heads":
-                rows = (state.position,) if isinstance(want.mixer, AttentionState) else pattern.shape[:1]
-                wanted = rows + pattern.shape[1:]
-                memory_states.float64_array(f"{name}.mixer.{field}", getattr(got.mixer, field), wanted)
-        if isinstance(got.mixer, TitansState):
-            if len(got.mixer.heads) != config.heads:
-                raise ValueError(
-                    f"{name}.mixer.heads must have {config.heads} entries, got {len(got.mixer.heads)}"
-                )
-            for head, memories in enumerate(got.mixer.heads):
-                memory_states.checked_state(memories, head_parameters(own, head, config), config)
-        checked_levels_state(got.continuum, levels(own, config))
+        raise ValueError(f"{name} must be a HopeState or None, got {type(state).__name__}")
+    states.check(state.config, config, f"{name}.config")  # first: another one explains what does not fit
+    states.check(state.position, None, f"{name}.position")
+    start = _start(parameters, config, state.position)
+    moving = {"associative": state.position, "none": 0}.get(config.signal)  # "task": a driver's own count
+    blocks = tuple(
+        block._replace(continuum=block.continuum._replace(position=moving))  # type: ignore[arg-type]
+        for block in start.blocks
+    )
+    states.check(state, start._replace(blocks=blocks), name)
+    seen = [block.continuum.position for block in state.blocks]
+    if len(set(seen)) > 1 or max(seen) > state.position:
+        raise ValueError(
+            f"{name}.blocks must have one continuum.position, at most {state.position}, got {seen}"
+        )
+    if config.signal == "task" and seen[0] % config.levels_chunk_sizes[0]:
+        raise ValueError(
+            f"{name}.blocks must have a continuum.position that is a multiple of {config.levels_chunk_sizes[0]}, "
+            f"the fastest level's chunk, got {seen[0]}"
+        )
     return state

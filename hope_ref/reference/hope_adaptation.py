@@ -15,21 +15,21 @@ import numpy as np
 
 from hope_ref.config import HopeConfig
 from hope_ref.continuum_settings import of_config
-from hope_ref.reference.activations import silu
-from hope_ref.reference.continuum_levels import LevelState, rms_norm
-from hope_ref.reference.continuum_memory import moved_on, read, stream, weights_of
+from hope_ref.reference.activations import rms_norm, silu
+from hope_ref.reference.continuum_memory import LevelState, moved_on, read, stream, weights_of
 from hope_ref.reference.hope import (
     BlockState,
     HopeState,
     block,
+    checked_state,
     checked_tokens,
     hope,
     initial_state,
     levels,
     mix,
+    part,
 )
-from hope_ref.reference.hope_layers import part
-from hope_ref.validation import Array
+from hope_ref.validation import Array, shape_is
 
 STEP = 3e-4  # of the central differences: truncation and rounding both come to about 1e-11
 
@@ -45,12 +45,7 @@ class AdaptationState(NamedTuple):
 
 
 def adapt(
-    tokens: Any,
-    parameters: Arrays,
-    config: HopeConfig,
-    state: AdaptationState | None = None,
-    *,
-    mixer: str = "self_modifying_titans",
+    tokens: Any, parameters: Arrays, config: HopeConfig, state: AdaptationState | None = None
 ) -> tuple[Array, AdaptationState]:
     """Logits of tokens read one by one, while the levels of every block learn from the loss on those before [S 14-15, P 71, D].
 
@@ -59,7 +54,7 @@ def adapt(
     depends on a later token, and a split anywhere gives the same.
 
     Args:
-        tokens, parameters, config, mixer: as `hope`; all ``levels_chunk_sizes`` are multiples of the smallest.
+        tokens, parameters, config: as `hope`; all ``levels_chunk_sizes`` are multiples of the smallest.
         state: what the last call returned; None starts from the parameters.
     Returns:
         logits, (T, vocabulary), and the state.
@@ -68,25 +63,43 @@ def adapt(
     """
     if not isinstance(config, HopeConfig) or config.signal != "task":
         raise ValueError(f"config.signal must be 'task', got {getattr(config, 'signal', config)!r}")
-    first = initial_state(parameters, config, mixer=mixer)
+    first = initial_state(parameters, config)
     tokens = checked_tokens(tokens, len(parameters["embedding"]))
     if state is None:
         state = AdaptationState(first, first, tokens[:0])
-    if not isinstance(state, AdaptationState):
-        raise ValueError(f"state must be an AdaptationState or None, got {type(state).__name__}")
-    start, now, segment = state
-    segment = checked_tokens(segment, len(parameters["embedding"]))
-    hope([], parameters, config, start, mixer=mixer)  # checks the start: `learned` does not
+    start, now, segment = _checked(state, parameters, config)
     logits = [np.zeros((0, len(parameters["embedding"])))]
     for token in tokens:
         if len(segment) == config.levels_chunk_sizes[0]:
             targets = np.append(segment[1:], token)
             now = learned(now, start, segment, targets, parameters, config)
             start, segment = now, segment[:0]
-        here, now = hope([token], parameters, config, now, mixer=mixer)
+        here, now = hope([token], parameters, config, now)
         logits.append(here)
         segment = np.append(segment, token)
     return np.concatenate(logits), AdaptationState(start, now, segment)
+
+
+def _checked(state: Any, parameters: Arrays, config: HopeConfig) -> AdaptationState:
+    """Both states as `hope` checks them, and an open segment that leads from one to the other."""
+    if not isinstance(state, AdaptationState):
+        raise ValueError(f"state must be an AdaptationState or None, got {type(state).__name__}")
+    start, now = (
+        checked_state(getattr(state, name), parameters, config, f"state.{name}") for name in ("start", "now")
+    )
+    segment = checked_tokens(state.segment, config.vocabulary, "state.segment")
+    shape_is("state.segment", segment.shape, (now.position - start.position,))
+    if len(segment) > config.levels_chunk_sizes[0]:
+        raise ValueError(
+            f"state.segment must have at most {config.levels_chunk_sizes[0]} tokens, got {len(segment)}"
+        )
+    for index, (first, last) in enumerate(zip(start.blocks, now.blocks, strict=True)):
+        if last.continuum.position != first.continuum.position:
+            raise ValueError(
+                f"state.now.blocks[{index}].continuum.position must be {first.continuum.position}, "
+                f"as in state.start, got {last.continuum.position}"
+            )
+    return AdaptationState(start, now, segment)
 
 
 @np.errstate(over="ignore", invalid="ignore")  # seen in the results

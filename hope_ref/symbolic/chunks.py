@@ -13,7 +13,7 @@ from hope_ref.symbolic.statement import Statement
 
 
 def statement(erase: str = "before_decay", length: int = 3, d_out: int = 1) -> Statement:
-    """`reference.recurrence` on a few tokens, d_in = 2, in the form S M_t + η u φᵀ with the transition M_t written out."""
+    """`reference.chunks.recurrence` on a few tokens, d_in = 2, in the form S M_t + η u φᵀ with the transition M_t written out."""
     q, phi, u = matrix("q", length, 2), matrix("x", length, 2), matrix("u", length, d_out)
     eta, alpha = positive(f"eta_1:{length + 1}"), positive(f"alpha_1:{length + 1}")
     start = state = matrix("S", d_out, 2)
@@ -30,7 +30,7 @@ def statement(erase: str = "before_decay", length: int = 3, d_out: int = 1) -> S
 
 
 def momentum_statement(length: int = 3) -> Statement:
-    """`reference.momentum_recurrence`, d_in = 2, d_out = 1, with a shift, in its transition form."""
+    """`reference.chunks.momentum_recurrence`, d_in = 2, d_out = 1, with a shift, in its transition form."""
     said = statement(length=length)
     q, phi, u, eta, alpha, start = said.arguments.values()
     mu = positive(f"mu_1:{length + 1}")

@@ -271,8 +271,9 @@ def _crossover() -> Sides:
     With repeats in the token loop for both erases; without them for the full one: else there is no root.
     """
     found = []
-    for erase, repeated in (("deviation", True), ("full", True), ("full", False)):
-        where = crossover(HopeConfig(erase=erase), repeated)
+    full = HopeConfig(erase="full")
+    for config, repeated in ((HopeConfig(), True), (full, True), (full, False)):
+        where = crossover(config, repeated)
         assert where is not None
         found.append(sp.limit(where.subs(HIDDEN, D) / D, D, sp.oo))
     return Sides(sp.Matrix([found]), sp.Matrix([[1, sp.Rational(23, 15), sp.Rational(8, 15)]]))

@@ -35,12 +35,12 @@ INVERSE_RATE = 1 / (NORM + ETA)  # α_t of [S 21], which has η as an inverse le
 
 
 def statement() -> Statement:
-    """`reference.delta_gradient_descent_step`, d_in = 3, d_out = 2."""
+    """`reference.delta_gradient_descent.delta_gradient_descent_step`, d_in = 3, d_out = 2."""
     return Statement({"w": W, "x": tuple(X), "grad_y": tuple(G), "eta": ETA}, {"w": STEP})
 
 
 def chunk_statement() -> Statement:
-    """`reference.delta_gradient_descent_chunk`: three inputs in rows, d_in = 2, d_out = 1, solved for the minimiser."""
+    """`reference.delta_gradient_descent.delta_gradient_descent_chunk`: three inputs in rows, d_in = 2, d_out = 1, solved for the minimiser."""
     w, x, u = matrix("W", 1, 2), matrix("x", 3, 2), matrix("u", 3, 1)
     return Statement({"w": w, "x": x, "u": u, "eta": ETA}, {"w": _chunk_minimiser(w, x, u, sp.Integer(1))})
 

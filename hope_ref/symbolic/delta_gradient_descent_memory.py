@@ -20,7 +20,7 @@ NORM = squared_norm(K)  # λ²
 
 
 def memory_statement(objective: str = "dot", step: str = "explicit") -> Statement:
-    """`reference.memory_step` with that objective and step; the gradient is differentiated, not typed."""
+    """`reference.delta_gradient_descent.memory_step` with that objective and step; the gradient is differentiated, not typed."""
     taken = {
         "explicit": ETA,
         "implicit": ETA / (1 + ETA * NORM),

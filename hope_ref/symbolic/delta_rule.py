@@ -22,7 +22,7 @@ def statement() -> Statement:
 
 
 def gated_statement() -> Statement:
-    """Three tokens of `reference.gated_delta_rule`, d_k = 2, d_v = 1, in the form M (I - η k kᵀ)."""
+    """Three tokens of `reference.delta_rule.gated_delta_rule`, d_k = 2, d_v = 1, in the form M (I - η k kᵀ)."""
     q, k, v = matrix("q", 3, 2), matrix("k", 3, 2), matrix("v", 3, 1)
     eta, alpha = positive("eta_1:4"), positive("alpha_1:4")
     memory = matrix("M", 1, 2)

@@ -33,13 +33,13 @@ def _silu(z: sp.Expr) -> sp.Expr:
 
 
 def statement() -> Statement:
-    """`reference.gradient_descent_step` on a batch of two, d_out = 2, d_in = 3, as one product Gᵀ X."""
+    """`reference.gradient_descent.gradient_descent_step` on a batch of two, d_out = 2, d_in = 3, as one product Gᵀ X."""
     x, grad_y = matrix("x", 2, 3), matrix("g", 2, 2)
     return Statement({"w": W, "x": x, "grad_y": grad_y, "eta": ETA}, {"w": W - ETA * grad_y.T * x})
 
 
 def training_statement() -> Statement:
-    """Three steps of `reference.train_linear`, d_out = 1, d_in = 2, each by differentiating ½‖W x - target‖²."""
+    """Three steps of `reference.gradient_descent.train_linear`, d_out = 1, d_in = 2, each by differentiating ½‖W x - target‖²."""
     start, inputs, targets = matrix("W", 1, 2), matrix("x", 3, 2), matrix("y", 3, 1)
     eta = positive("eta_1:4")
     state, surprises = start, []
@@ -54,7 +54,7 @@ def training_statement() -> Statement:
 
 
 def surprises_statement() -> Statement:
-    """`reference.mlp_surprises` for one input, d_out = h = d_in = 2.
+    """`reference.gradient_descent.mlp_surprises` for one input, d_out = h = d_in = 2.
 
     The surprises are differentiated: minus the gradient of ⟨∇_y L, y⟩ with respect to each layer's output.
     """

@@ -18,7 +18,7 @@ G, START = matrix("g", 2, 2), matrix("a", 2, 2)
 
 
 def statement() -> Statement:
-    """One step of `reference.m3_step` that closes a window, on a 2 × 2 weight, with one Newton–Schulz step.
+    """One step of `reference.m3.m3_step` that closes a window, on a 2 × 2 weight, with one Newton–Schulz step.
 
     The state's arrays are arguments of their own; the step is number 2 and f = 2.
     """

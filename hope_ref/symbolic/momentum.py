@@ -29,18 +29,18 @@ NORM = squared_norm(KEY)
 
 
 def statement() -> Statement:
-    """One step of `reference.momentum_step`."""
+    """One step of `reference.momentum.momentum_step`."""
     new = MU * M - ETA * G
     return Statement({"w": W, "m": M, "gradient": G, "eta": ETA, "mu": MU}, {"w": W + new, "m": new})
 
 
 def ema_statement() -> Statement:
-    """One step of `reference.ema_step`."""
+    """One step of `reference.momentum.ema_step`."""
     return Statement({"m": M, "gradient": G, "beta": BETA}, {"m": BETA * M + (1 - BETA) * G})
 
 
 def delta_statement(write: str = "explicit") -> Statement:
-    """One step of `reference.delta_momentum_step`: two rows, two columns, a full P."""
+    """One step of `reference.momentum.delta_momentum_step`: two rows, two columns, a full P."""
     step = ETA / (1 + ETA * squared_norm(G))
     new = M * (MU * sp.eye(2) - step * G.T * G) - (ETA if write == "explicit" else step) * P * G
     arguments = {"w": W, "m": M, "gradient": G, "eta": ETA, "mu": MU, "target": P}
@@ -48,7 +48,7 @@ def delta_statement(write: str = "explicit") -> Statement:
 
 
 def regression_statement() -> Statement:
-    """`reference.adam_regression`: three gradients, two parameters."""
+    """`reference.momentum.adam_regression`: three gradients, two parameters."""
     gradients, weights, target = matrix("g", 3, 2), positive("w_1:4"), positive("P_1:3")
     m = sp.Matrix(
         1,

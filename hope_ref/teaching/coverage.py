@@ -1,19 +1,24 @@
 """Where each equation stands: proved, stated, computed, shown. Read off the citations, so that nothing is claimed by hand. [D]
 
 An equation is proved if an identity of the symbolic floor names it as its source, stated and computed if a docstring or comment
-of the reference or the parallel floor cites it, shown if a notebook does.
+of the reference or the parallel floor cites it, shown if a notebook does. The page leads to one place on each floor.
 """
 
 from __future__ import annotations
 
+import ast
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from hope_ref.notation import TUTORIAL_FORMULAS
 
 PACKAGE = Path(__file__).parents[1]
-NOTEBOOKS = PACKAGE.parent / "notebooks"
+ROOT = PACKAGE.parent
+NOTEBOOKS = ROOT / "notebooks"
 TUTORIAL = range(1, 38)
 # They say what a name means (the best memory, a chain of levels, who makes keys and targets, what is read): nothing to prove.
 DEFINITIONS = {"S 1", "S 14", *(f"S {number}" for number in range(22, 29)), "S 34"}
@@ -30,6 +35,18 @@ class Place(NamedTuple):
     stated: tuple[str, ...]  # modules of the reference floor
     computed: tuple[str, ...]  # modules of the parallel floor
     shown: tuple[str, ...]  # notebooks, by their numbers
+
+
+class Line(NamedTuple):
+    """A line of a file, and what begins there."""
+
+    name: str
+    path: str  # from the repository's root
+    number: int
+
+    def link(self) -> str:
+        """As Markdown."""
+        return f"[`{self.name}`]({self.path}#L{self.number})"
 
 
 def cited(source: str) -> set[str]:
@@ -99,22 +116,96 @@ def _words(path: Path) -> str:
     return "\n".join(parts)
 
 
+# --- one place on each floor ------------------------------------------------------------------------------------------
+
+
+def cited_at(floor: str) -> dict[str, Line]:
+    """Where each equation stands on a floor: the function or class that cites it most closely.
+
+    What the head of a file cites stands in the function that has the file's name, if there is one. A public name comes
+    before a private one, the equation's own concept before others, a function before a class, and one that cites this
+    equation alone before one that cites many at once.
+    """
+    concepts = {f"S {formula.number}": formula.concept for formula in TUTORIAL_FORMULAS}
+    best: dict[str, tuple[tuple[Any, ...], Line]] = {}
+    for path in sorted((PACKAGE / floor).glob("*.py")):
+        text = path.read_text("utf-8")
+        parts = list(_parts(ast.parse(text)))
+        main = next((part for part in parts if part.name == path.stem), None)
+        for group in _GROUP.finditer(text):
+            number = text.count("\n", 0, group.start()) + 1
+            inside = [part for part in parts if part.first <= number <= part.last]
+            part = inside[-1] if inside else main
+            name = part.name if part else path.stem
+            line = Line(name, path.relative_to(ROOT).as_posix(), part.first if part else 1)
+            kind = (2 if part.is_class else 0 if inside else 1) if part else 3
+            equations = cited(group[1])
+            for equation in equations:
+                foreign = concepts.get(equation, path.stem) != path.stem
+                rank = (part is None, name.startswith("_"), foreign, kind, len(equations), line.path, number)
+                if equation not in best or rank < best[equation][0]:
+                    best[equation] = rank, line
+    return {equation: line for equation, (_, line) in best.items()}
+
+
+class _Part(NamedTuple):
+    """A function or class of a file."""
+
+    name: str  # a method's with the class before it
+    first: int
+    last: int
+    is_class: bool
+
+
+def _parts(tree: ast.AST, outer: str = "") -> Iterator[_Part]:
+    """Every function and class, the inner ones after those around them."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            last = node.end_lineno or node.lineno
+            yield _Part(f"{outer}{node.name}", node.lineno, last, isinstance(node, ast.ClassDef))
+            yield from _parts(node, f"{outer}{node.name}.")
+
+
+def proved_at() -> dict[str, Line]:
+    """Where each equation is proved: the proof of the identity that names it most closely, of its own concept if there is one."""
+    from hope_ref import symbolic
+
+    concepts = {f"S {formula.number}": formula.concept for formula in TUTORIAL_FORMULAS}
+    best: dict[str, tuple[tuple[bool, int], Line]] = {}
+    for identity in symbolic.identities():
+        equations = cited(identity.source)
+        for equation in equations:
+            rank = concepts.get(equation, identity.concept) != identity.concept, len(equations)
+            if equation not in best or rank < best[equation][0]:
+                best[equation] = rank, _proof(identity.name, identity.proof)
+    return {equation: line for equation, (_, line) in best.items()}
+
+
+def _proof(name: str, proof: Any) -> Line:
+    while isinstance(proof, partial):
+        proof = proof.func
+    code = proof.__code__
+    return Line(name, Path(code.co_filename).relative_to(ROOT).as_posix(), code.co_firstlineno)
+
+
 def markdown() -> str:
     """The table for NOTATION.md."""
     lines = [
         "## Where each equation stands",
         "",
         "Read off the citations: proved by an identity of `hope_ref.symbolic`, stated in `hope_ref.reference`, computed in",
-        "`hope_ref.parallel`, shown in a notebook. A definition has nothing to prove; – stands where there is none.",
+        "`hope_ref.parallel`, shown in a notebook. Each link leads to the line where the place begins; where several places",
+        "cite an equation, to the one that is closest to it. A definition has nothing to prove; – stands where there is none.",
         "",
         "| equation | proved | stated | computed | shown in |",
         "|---|---|---|---|---|",
     ]
+    floors = proved_at(), cited_at("reference"), cited_at("parallel")
+    files = {path.stem.split("_")[0]: path.relative_to(ROOT).as_posix() for path in NOTEBOOKS.glob("*.ipynb")}
     for place in places():
-        none = "a definition" if place.equation in DEFINITIONS else "–"
-        cells = [", ".join(f"`{name}`" for name in names) or "–" for names in place[2:4]]
-        proof = ", ".join(f"`{name}`" for name in place.proved) or none
-        lines.append(
-            f"| {place.equation} | {proof} | {cells[0]} | {cells[1]} | {', '.join(place.shown) or '–'} |"
-        )
+        cells = [floor[place.equation].link() if place.equation in floor else "–" for floor in floors]
+        if place.equation in DEFINITIONS and not place.proved:
+            cells[0] = "a definition"
+        shown = ", ".join(f"[{number}]({files[number]})" for number in place.shown) or "–"
+        lines.append(f"| {' | '.join((place.equation, *cells, shown))} |")
     return "\n".join(lines) + "\n"

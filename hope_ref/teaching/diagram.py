@@ -56,28 +56,23 @@ class Diagram(NamedTuple):
         return path
 
 
-def diagram(config: HopeConfig | None = None, blocks: int = 2) -> Diagram:
+def diagram(config: HopeConfig | None = None) -> Diagram:
     """HOPE with these options.
 
     Args:
         config: None: the default.
-        blocks: how many blocks the model has.
     Returns:
         a `Diagram`; the SVG has the alternative text as its description.
-    Raises:
-        ValueError: if blocks is no integer >= 1.
     """
-    from hope_ref.validation import positive_integer
-
-    config, blocks = config or HopeConfig(), positive_integer("blocks", blocks)
-    rows = {row.name: row.updates() for row in anatomy("hope", config=config, blocks=blocks)}
+    config = config or HopeConfig()
+    rows = {row.name: row.updates() for row in anatomy("hope", config=config)}
     updates = {name: _found(rows, f"M_{LETTER.get(name, name)},") for name in config.memories}
     levels = [f"1 / {size:,} tokens" for size in config.levels_chunk_sizes]
     if config.signal == "none":
         levels = ["0"] * len(levels)
-    alt = _words(config, blocks, updates, levels)
+    alt = _words(config, updates, levels)
     parts: list[str] = []
-    height = _draw(parts, config, blocks, updates, levels)
+    height = _draw(parts, config, updates, levels)
     return Diagram(page(parts, height, alt), alt)
 
 
@@ -86,7 +81,7 @@ def _found(rows: dict[str, str], start: str) -> str:
     return next(updates for row, updates in rows.items() if row.startswith(start))
 
 
-def _words(config: HopeConfig, blocks: int, updates: dict[str, str], levels: list[str]) -> str:
+def _words(config: HopeConfig, updates: dict[str, str], levels: list[str]) -> str:
     """The same in words, for those who do not see it."""
     each = ", ".join(f"M_{name} ({often})" for name, often in updates.items())
     quiet = [f"M_{name}" for name in config.memories if name not in config.writers]
@@ -98,7 +93,7 @@ def _words(config: HopeConfig, blocks: int, updates: dict[str, str], levels: lis
         "none": "not at all",
     }[config.signal]
     return (
-        f"A block of HOPE, repeated {blocks} times along a residual stream of width {config.width}, with {config.heads} "
+        f"A block of HOPE, repeated {config.blocks} times along a residual stream of width {config.width}, with {config.heads} "
         f"{'head' if config.heads == 1 else 'heads'}. Three views of each token feed {len(updates)} memories of one shape, named with how "
         f"often what a later token sees of them changes: {each}. The views x^k, x^v and q are read; keys, values, learning rates and "
         f"retention come out and form one write, which goes back into the memories, each toward {target}.{still} M_memory answers "
@@ -110,9 +105,7 @@ def _words(config: HopeConfig, blocks: int, updates: dict[str, str], levels: lis
 # --- drawing ----------------------------------------------------------------------------------------------------------
 
 
-def _draw(
-    parts: list[str], config: HopeConfig, blocks: int, updates: dict[str, str], levels: list[str]
-) -> float:
+def _draw(parts: list[str], config: HopeConfig, updates: dict[str, str], levels: list[str]) -> float:
     order = sorted(config.memories, key=lambda name: (list("kvq").index(VIEWS[name]), name == "memory"))
     step, top = 62.0, 150.0
     boxes = {name: Box(392, top + step * place, 296, 46) for place, name in enumerate(order)}
@@ -136,7 +129,7 @@ def _draw(
         parts,
         980,
         70,
-        f"block, {blocks} times" if blocks > 1 else "block, once",
+        f"block, {config.blocks} times" if config.blocks > 1 else "block, once",
         size=15,
         anchor="end",
         colour=SOFT,

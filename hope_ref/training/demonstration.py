@@ -11,7 +11,7 @@ import torch
 
 from hope_ref.parallel.hope_adaptation import adapt
 from hope_ref.tasks import text
-from hope_ref.training.evaluation import SHIPPED, Trained, Worth, evaluate, generate, trained
+from hope_ref.training.evaluation import SHIPPED, Trained, Worth, evaluate, generate, run_of, trained
 from hope_ref.training.loop import train
 from hope_ref.training.presets import PRESETS
 from hope_ref.training.processes import cross_entropy, flushed_denormals
@@ -99,7 +99,7 @@ def comparison(worth: Worth, asked: Trained) -> list[str]:
         ]
     )
     lines = [
-        f"\nBits per byte on {worth.bytes:,} unseen bytes (lower is better; text {asked.run.sha256[:12]}…):",
+        f"\nBits per byte on {worth.bytes:,} unseen bytes (lower is better; text {run_of(asked).sha256[:12]}…):",
         *(f"  {bits:6.3f}  {name}" for bits, name in rows),
     ]
     if worth.model < worth.bigram and worth.gzip < worth.model:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from hope_ref.tasks import text
-from hope_ref.training.evaluation import SHIPPED, evaluate, trained
+from hope_ref.training.evaluation import SHIPPED, evaluate, run_of, trained
 from hope_ref.training.settings import CHOICES
 
 
@@ -19,7 +19,7 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
         nargs="?",
         default=SHIPPED,
         metavar="CHECKPOINT",
-        help="a checkpoint, or the folder of a run (default: the tiny model that is shipped)",
+        help="a checkpoint, the folder of a run, or that of a model with its run.json (default: the tiny model that is shipped)",
     )
     sub.add_argument(
         "--text",
@@ -43,7 +43,8 @@ def main(arguments: argparse.Namespace) -> int:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    tokens = asked.run.training.tokens
+    run = run_of(asked)
+    tokens = run.training.tokens
     rows = [(f"this model after {asked.step} steps, in windows of {tokens} bytes", found.model)]
     if found.carried is not None:
         rows.append(("this model, its state carried through the text", found.carried))
@@ -56,6 +57,6 @@ def main(arguments: argparse.Namespace) -> int:
     print(f"bits per byte on {found.bytes:,} bytes (lower is better)")
     for name, bits in rows:
         print(f"  {bits:6.3f}  {name}")
-    if arguments.text is None and text.load(asked.run.text).sha256 != asked.run.sha256:
+    if arguments.text is None and text.load(run.text).sha256 != run.sha256:
         print("note: the text is not the one of its training (another Python, or the file has changed)")
     return 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,22 +10,22 @@ import torch
 
 from hope_ref.parallel.hope import Hope
 from hope_ref.parallel.hope_adaptation import adapt
+from hope_ref.parallel.pretrained import WEIGHTS
 from hope_ref.tasks import text
+from hope_ref.training import SHIPPED as SHIPPED
 from hope_ref.training.data import pieces
-from hope_ref.training.files import load_checkpoint
+from hope_ref.training.files import RUN, checkpoints, load_checkpoint, write_text
 from hope_ref.training.processes import DTYPES, autocast, chosen_device, cross_entropy
-from hope_ref.training.settings import Run, TrainingSettings
-
-# A tiny HOPE, trained on Python's own manual: weights alone, so that `generate` works at once. How it was made is in it.
-SHIPPED = Path(str(resources.files("hope_ref.training") / "shipped.pt"))
+from hope_ref.training.settings import BYTES, Run, TrainingSettings
+from hope_ref.validation import positive_integer
 
 
 class Trained(NamedTuple):
-    """A checkpoint as a model that can be asked."""
+    """A model that can be asked."""
 
     model: Hope
-    run: Run
-    step: int
+    run: Run | None  # how it was made; None if nothing beside it says so
+    step: int | None  # steps of its training
     device: torch.device
 
 
@@ -42,12 +41,46 @@ class Worth(NamedTuple):
 
 
 def trained(path: str | Path, device: str = "auto") -> Trained:
-    """Load a checkpoint, a file or a folder's newest. Raises: ValueError if it is not whole or the device is not there."""
-    content, where = load_checkpoint(Path(path)), chosen_device(device)
+    """Load a checkpoint, a folder's newest, or a model from a folder of `Hope.save`, with its run if run.json lies there.
+
+    Raises: ValueError if it is not whole, its tokens are not bytes, or the device is not there; OSError if a file cannot be read.
+    """
+    path, where = Path(path), chosen_device(device)
+    if (path / WEIGHTS).is_file() and not checkpoints(path):
+        model = Hope.load(path, where).eval()
+        if model.config.vocabulary < BYTES:
+            raise ValueError(
+                f"checkpoint must be a model of bytes, vocabulary >= {BYTES}, got {model.config.vocabulary}"
+            )
+        told = path / RUN
+        run = Run.from_json(told.read_text(encoding="utf-8")) if told.is_file() else None
+        return Trained(model, run, None if run is None else run.training.steps, where)
+    content = load_checkpoint(path)
     run = content["run"]
     model = run.model().to(where, DTYPES[run.training.precision]).eval()
     model.load_state_dict(content["model"])
     return Trained(model, run, content["step"], where)
+
+
+def save(model: Trained, folder: Path) -> None:
+    """Write a model as `Hope.save` does, to give away, with run.json beside it: how it was made.
+
+    Raises: ValueError if its training is not over; OSError.
+    """
+    run = run_of(model)
+    if model.step != run.training.steps:
+        raise ValueError(f"checkpoint must be the last of its run, {run.training.steps}, got {model.step}")
+    model.model.save(folder)
+    write_text(folder / RUN, run.to_json() + "\n")
+
+
+def run_of(model: Trained) -> Run:
+    """How a model was made. Raises: ValueError if nothing says so."""
+    if model.run is None:
+        raise ValueError(
+            f"checkpoint must have {RUN} beside it to be evaluated: it names the text that bigrams and gzip learn from"
+        )
+    return model.run
 
 
 @torch.no_grad()
@@ -80,13 +113,14 @@ def bits_per_byte(
 def evaluate(asked: Trained, path: str | Path | None = None, *, carry: bool = False) -> Worth:
     """Bits per byte on the run's own test text, or on a whole other file, beside what needs no training.
 
-    Bigrams and gzip have seen the run's training text, as the model has. Raises: ValueError if a text is not there.
+    Bigrams and gzip have seen the run's training text, as the model has. Raises: ValueError if a text is not there, or no run says which.
     """
-    own = text.split(text.load(asked.run.text).data)
+    run = run_of(asked)
+    own = text.split(text.load(run.text).data)
     data = own.test if path is None else text.load(path).data
     if len(data) < 2:
         raise ValueError(f"text must have at least 2 bytes, got {len(data)}")
-    settings = asked.run.training
+    settings = run.training
     return Worth(
         bits_per_byte(asked.model, data, settings, asked.device),
         bits_per_byte(asked.model, data, settings, asked.device, carry=True) if carry else None,
@@ -110,6 +144,7 @@ def generate(
 
     Raises: ValueError, naming the argument, what it got and what it wants.
     """
+    count = positive_integer("count", count)
     if not prompt:
         raise ValueError("prompt must have at least 1 byte, got none")
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:

@@ -16,7 +16,7 @@ import torch
 from hope_ref.files import PART, replacing
 from hope_ref.training.settings import Run
 
-FORMAT = 1
+FORMAT = 2
 KEPT = 2  # checkpoints in a folder
 METRICS, RUN, CURVE = "metrics.jsonl", "run.json", "loss.png"
 
@@ -79,13 +79,6 @@ def save_checkpoint(folder: Path, step: int, content: dict[str, Any]) -> Path:
     return path
 
 
-def save_weights(path: Path, checkpoint: Path) -> None:
-    """Write what asking a checkpoint's model takes, without what only going on with its training does. Raises: OSError."""
-    content = load_checkpoint(checkpoint)
-    kept = {"format": FORMAT, "step": content["step"], "run": content["run"].to_json()}
-    write(path, lambda file: torch.save({**kept, "model": content["model"]}, file))
-
-
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """What `save_checkpoint` wrote, its "run" as a `Run`; ``path`` may be a folder: then its newest.
 
@@ -108,8 +101,10 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise ValueError(
             f"checkpoint must be whole, got {str(path)!r}, truncated or damaged{hint} ({_first_line(error)})"
         ) from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT or "run" not in content:
-        raise ValueError(f"checkpoint must be one of format {FORMAT} of hope_ref, got {str(path)!r}")
+    version = content.get("format") if isinstance(content, dict) and "run" in content else None
+    if version != FORMAT:
+        note = f", of format {version}, an earlier version's: train it anew" if version == 1 else ""
+        raise ValueError(f"checkpoint must be one of format {FORMAT} of hope_ref, got {str(path)!r}{note}")
     return {**content, "run": Run.from_json(content["run"])}
 
 

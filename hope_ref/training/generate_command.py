@@ -19,7 +19,7 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
         nargs="?",
         default=SHIPPED,
         metavar="CHECKPOINT",
-        help="a checkpoint, or the folder of a run (default: the tiny model that is shipped)",
+        help="a checkpoint, the folder of a run, or that of a model (default: the tiny model that is shipped)",
     )
     sub.add_argument("--prompt", default="The ", metavar="TEXT", help="what to go on from ('The ')")
     sub.add_argument("--count", type=int, default=200, metavar="N", help="bytes to write (200)")

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from hope_ref.parallel.continuum_schedule import LevelSchedule
 from hope_ref.parallel.hope import Hope
+from hope_ref.parallel.pretrained import WEIGHTS
 from hope_ref.tasks.text import Split
 from hope_ref.training import data, files, optimizers
 from hope_ref.training.evaluation import bits_per_byte
@@ -180,9 +181,9 @@ def _content(folder: Path, run: Run) -> dict[str, Any] | None:
     if started is None:
         return None
     content = files.load_checkpoint(folder) if files.checkpoints(folder) else None
-    if content is not None and "optimizer" not in content:
+    if content is None and (folder / WEIGHTS).exists():
         raise ValueError(
-            f"checkpoint must hold its optimiser to be gone on with, got weights alone in {str(folder)!r}"
+            f"checkpoint must hold its optimiser to be resumed, got weights alone in {str(folder)!r}"
         )
     held, wanted = started.to_dict(), run.to_dict()
     for one in (held, wanted):  # where it is computed, and how often it is told, is not what it is
@@ -199,7 +200,7 @@ def _content(folder: Path, run: Run) -> dict[str, Any] | None:
 def _differences(held: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     found = []
     for name, value in held.items():
-        if isinstance(value, dict) and isinstance(wanted[name], dict) and name != "mixer_options":
+        if isinstance(value, dict) and isinstance(wanted[name], dict):
             found += _differences(value, wanted[name])
         elif value != wanted[name]:
             found.append(f"{name} {wanted[name]!r} instead of {value!r}")

@@ -1,4 +1,4 @@
-"""The learning rate of every step, and the optimisers: AdamW, or M3 for the matrices with AdamW for all else. [D]"""
+"""The learning rate of every step, and the optimisers: AdamW, or M3 for matrices and stacks of them with AdamW for all else. [D]"""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def _cosine(start: float, end: float, share: float) -> float:
 
 
 def is_matrix(name: str, parameter: Tensor) -> bool:
-    """Whether a parameter is a linear map between vectors, which is what M3 takes.
+    """Whether a parameter is a linear map between vectors, or a stack of them, one for each head: that is what M3 takes.
 
     The embedding is a table, and read-outs, rates and depthwise kernels are stacks of vectors: two axes, but no map.
     """
     own = name.rsplit(".", 1)[-1]
-    stack = own.startswith("conv_") or own.endswith(("_readout", "_weight"))
-    return parameter.ndim == 2 and own != "embedding" and not stack
+    vectors = own.startswith("conv_") or own.endswith(("_readout", "_weight"))
+    return parameter.ndim >= 2 and own != "embedding" and not vectors
 
 
 def make(model: Hope, settings: TrainingSettings) -> Stepper:
@@ -60,7 +60,7 @@ def make(model: Hope, settings: TrainingSettings) -> Stepper:
     for name, parameter in model.named_parameters():
         if settings.optimizer == "m3" and is_matrix(name, parameter):
             taken.append(parameter)
-        elif is_matrix(name, parameter) or parameter.ndim > 2:
+        elif is_matrix(name, parameter):
             decayed.append(parameter)
         else:
             plain.append(parameter)
@@ -94,24 +94,43 @@ class Together:
         """The groups of all of them, one after the other."""
         return [group for optimizer in self.optimizers for group in optimizer.param_groups]
 
+    @property
+    def state(self) -> dict[Tensor, Any]:
+        """What all of them hold, parameter by parameter."""
+        return {
+            parameter: held for optimizer in self.optimizers for parameter, held in optimizer.state.items()
+        }
+
     def step(self) -> None:
         """One step of each."""
         for optimizer in self.optimizers:
             optimizer.step()
 
-    def zero_grad(self) -> None:
+    def zero_grad(self, set_to_none: bool = True) -> None:
         """Clear all gradients."""
         for optimizer in self.optimizers:
-            optimizer.zero_grad()
+            optimizer.zero_grad(set_to_none)
 
     def state_dict(self) -> dict[str, Any]:
         """The states of all of them."""
         return {"optimizers": [optimizer.state_dict() for optimizer in self.optimizers]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` returned."""
+        """Go on from what `state_dict` returned. Raises: ValueError if other parameters stood in its groups."""
+        got = [_sizes(own) for own in state["optimizers"]]
+        own_sizes = [_sizes(optimizer.state_dict()) for optimizer in self.optimizers]
+        if got != own_sizes:
+            raise ValueError(
+                f"checkpoint must hold optimisers with groups of {own_sizes} parameters to be resumed, got {got}: "
+                "earlier versions gave M3 no stacks of matrices; train the run anew"
+            )
         for optimizer, own in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(own)
+
+
+def _sizes(state: dict[str, Any]) -> list[int]:
+    """How many parameters each group of a saved optimiser has."""
+    return [len(group["params"]) for group in state["param_groups"]]
 
 
 def groups_of(stepper: Stepper) -> list[dict[str, Any]]:

@@ -15,15 +15,14 @@ PRESETS: dict[str, Run] = {
     ),
     # an afternoon on one GPU
     "small": Run(
-        HopeConfig(width=256, heads=4),
+        HopeConfig(width=256, heads=4, blocks=6),
         TrainingSettings(
             steps=5000, batch=32, tokens=512, lr=1e-3, log_every=20, checkpoint_every=500, evaluate_every=500
         ),
-        blocks=6,
     ),
     # the size of the sources' smaller models: on paper, until it is asked for
     "760m": Run(
-        HopeConfig(width=1024, heads=16),
+        HopeConfig(width=1024, heads=16, blocks=25),
         TrainingSettings(
             steps=60_000,
             batch=128,
@@ -37,6 +36,5 @@ PRESETS: dict[str, Run] = {
             checkpoint_every=1000,
             evaluate_every=1000,
         ),
-        blocks=25,
     ),
 }

@@ -1,4 +1,4 @@
-"""What a training run is, as data: `TrainingSettings`, and a `Run` that adds the model and the text. JSON in and out. [D]"""
+"""What a training run is, as data: `TrainingSettings`, and a `Run` that adds the model's `HopeConfig` and the text. JSON in and out. [D]"""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import torch
 
 from hope_ref.config import HopeConfig
 from hope_ref.parallel.hope import Hope
-from hope_ref.parallel.mixers import MIXERS
 from hope_ref.validation import one_of, positive_integer, scalar
 
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -41,7 +40,7 @@ class TrainingSettings:
     optimizer: str = "adamw"  # "m3" for the matrices, AdamW for all else
     slow_every: int = 100  # steps between two moves of M3's slow momentum
     continuum: str = "every_step"  # "scheduled": level ℓ moves once in C^(ℓ) tokens [S 15, P 71]
-    seed: int = 0  # of the starting values and of the windows of every step
+    seed: int = 0  # of the windows of every step; that of the starting values is the model's
     device: str = "auto"  # CUDA if there is any, else the CPU
     precision: str = "float32"  # "bfloat16": autocast; the recurrences stay whole
     parallelism: str = "ddp"  # under torchrun: copies of the model, or one model in shards (FSDP2)
@@ -96,12 +95,8 @@ class TrainingSettings:
 class Run:
     """All that decides what a training gives: the model, how it is trained, and on which text."""
 
-    config: HopeConfig = field(default_factory=HopeConfig)
+    config: HopeConfig = field(default_factory=HopeConfig)  # its vocabulary >= 256: the text is bytes
     training: TrainingSettings = field(default_factory=TrainingSettings)
-    blocks: int = 2
-    mixer: str = "self_modifying_titans"  # what stands in the Titans' place: a name of `mixers.MIXERS`
-    mixer_options: Mapping[str, Any] = field(default_factory=dict)  # e.g. beta_max of "gated_delta_rule"
-    vocabulary: int = BYTES  # >= 256: the text is bytes
     text: str | None = None  # path of a file; None is Python's own language reference
     sha256: str = ""  # of the text, filled in when training starts, so that a resumed run cannot change it
 
@@ -111,47 +106,33 @@ class Run:
                 raise ValueError(
                     f"{name} must be a {kind.__name__}, got {type(getattr(self, name)).__name__}"
                 )
-        one_of("mixer", self.mixer, tuple(MIXERS))
-        object.__setattr__(self, "blocks", positive_integer("blocks", self.blocks))
-        object.__setattr__(self, "vocabulary", _integer("vocabulary", self.vocabulary, BYTES))
-        if not isinstance(self.mixer_options, dict):
-            raise ValueError(f"mixer_options must be a dict, got {self.mixer_options!r}")
+        if self.config.vocabulary < BYTES:
+            raise ValueError(f"vocabulary must be >= {BYTES} for bytes, got {self.config.vocabulary}")
+        if self.config.seed is None:
+            raise ValueError("seed must be an integer >= 0 in the config of a run, got None")
         if self.text is not None and not isinstance(self.text, str):
             raise ValueError(f"text must be the path of a file or None, got {self.text!r}")
         if not isinstance(self.sha256, str):
             raise ValueError(f"sha256 must be hexadecimal digits or '', got {self.sha256!r}")
 
     def model(self) -> Hope:
-        """The model at its starting values, float32, on the CPU. Raises: ValueError if the mixer does not know an option."""
-        return self._built(self.training.seed)
+        """The model at its starting values, float32, on the CPU."""
+        return Hope(self.config)
 
     def parameters(self) -> int:
         """How many parameters the model has; counted on PyTorch's "meta" device, where nothing is stored."""
         with torch.device("meta"):
-            return sum(parameter.numel() for parameter in self._built(None).parameters())
-
-    def _built(self, seed: int | None) -> Hope:
-        options = dict(self.mixer_options)
-        try:
-            return Hope(self.config, self.vocabulary, self.blocks, mixer=self.mixer, seed=seed, **options)
-        except TypeError as error:
-            raise ValueError(
-                f"mixer_options must be options of {self.mixer!r}, got {options}: {error}"
-            ) from error
+            return sum(one.numel() for one in Hope(self.config.replace(seed=None)).parameters())
 
     def to_dict(self) -> dict[str, Any]:
         """Everything by name, nested."""
-        found = {one.name: getattr(self, one.name) for one in fields(self)}
-        return {
-            **found,
-            "config": self.config.to_dict(),
-            "training": self.training.to_dict(),
-            "mixer_options": dict(self.mixer_options),
-        }
+        whole = {one.name: getattr(self, one.name) for one in fields(self)}
+        return {**whole, "config": self.config.to_dict(), "training": self.training.to_dict()}
 
     @classmethod
     def from_dict(cls, run: Mapping[str, Any]) -> Run:
         """The run by names, the others at their defaults; an unknown name, nested or not, is an error."""
+        _this_version(run)
         found = _known(cls, run)
         for name, kind in (("config", HopeConfig), ("training", TrainingSettings)):
             if name in found:
@@ -170,19 +151,37 @@ class Run:
         return cls.from_dict(json_object(text))
 
     def changed(self, **changes: Any) -> Run:
-        """A copy with these changes, validated anew: names of this class, of `TrainingSettings` or of `HopeConfig`."""
+        """A copy with these changes, validated anew: names of this class, of `TrainingSettings` or of `HopeConfig`.
+
+        ``seed`` is a name of both: of the model's starting values and of the windows. ``config={"seed": 1}`` changes one alone.
+        """
+        _this_version(changes)
         own = {one.name for one in fields(Run)}
-        training = {one.name for one in fields(TrainingSettings)}
-        config = {one.name for one in fields(HopeConfig)}
-        unknown = sorted(set(changes) - own - training - config)
+        nested = {
+            "config": {one.name for one in fields(HopeConfig)},
+            "training": {one.name for one in fields(TrainingSettings)},
+        }
+        known = (own - set(nested)).union(*nested.values())
+        unknown = sorted(set(changes) - own - known)
         if unknown:
-            known = ", ".join(sorted((own - {"config", "training"}) | training | config))
-            raise ValueError(f"unknown name {', '.join(unknown)}; known: {known}")
-        found = self.to_dict()
+            raise ValueError(f"unknown name {', '.join(unknown)}; known: {', '.join(sorted(known))}")
+        whole = self.to_dict()
         for name, value in changes.items():
-            place = found if name in own else found["training"] if name in training else found["config"]
-            place[name] = {**found[name], **value} if name in ("config", "training") else value
-        return Run.from_dict(found)
+            if name in own:
+                parts = name in nested and isinstance(value, dict)
+                whole[name] = {**whole[name], **value} if parts else value
+            else:
+                for part in (part for part, names in nested.items() if name in names):
+                    whole[part][name] = value
+        return Run.from_dict(whole)
+
+
+def _this_version(run: Mapping[str, Any]) -> None:
+    if "mixer_options" in run:
+        raise ValueError(
+            "run must be one of this version, whose config holds all options of the model, "
+            "got mixer_options beside it: train it anew"
+        )
 
 
 def json_object(text: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hope_ref.training import files
+from hope_ref.training import evaluation, files
 from hope_ref.training.loop import train
 from hope_ref.training.presets import LARGE, PRESETS
 from hope_ref.training.settings import CHOICES, Run, json_object
@@ -60,7 +60,8 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="any option by name, e.g. lr=1e-3, blocks=4, optimizer=m3; may be given again; --describe lists all",
+        help="any option by name, e.g. lr=1e-3, blocks=4, optimizer=m3; may be given again; --describe lists all; "
+        "seed=N sets the seeds of the model's starting values and of the windows",
     )
     sub.add_argument("--steps", type=int, metavar="N", help="optimiser steps")
     sub.add_argument(
@@ -81,7 +82,10 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
         "--large", action="store_true", help=f"yes, train more than {LARGE // 10**6} million parameters here"
     )
     sub.add_argument(
-        "--weights", type=Path, metavar="FILE", help="in the end, also write the weights alone, to give away"
+        "--weights",
+        type=Path,
+        metavar="FOLDER",
+        help="in the end, also write the model alone, as Hope.load reads it, to give away",
     )
     sub.add_argument("--quiet", action="store_true", help="no progress")
 
@@ -143,7 +147,7 @@ def main(arguments: argparse.Namespace) -> int:
 
         outcome = train(run, arguments.out, resume=arguments.resume, quiet=not bar, report=report)
         if arguments.weights is not None and outcome.status == "done":
-            files.save_weights(arguments.weights, outcome.checkpoint)
+            evaluation.save(evaluation.trained(outcome.checkpoint, "cpu"), arguments.weights)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

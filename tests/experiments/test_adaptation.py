@@ -20,7 +20,7 @@ QUICK = own.cells("quick", [0])[0]
 
 def model(rate: float = 1.0) -> Hope:
     start = text_runs.built(QUICK.settings, 0)
-    made = Hope(start.config.replace(cms_rate=rate), 256, 1)
+    made = Hope(start.config.replace(cms_rate=rate))
     made.load_state_dict(start.state_dict())
     return made
 
@@ -90,7 +90,7 @@ def test_fresh_keeps_the_levels_and_nothing_else() -> None:
     reader = model(0.1)
     _, learned = own.learn(reader, tokens(), "carried", 16)
     found, first = own.fresh(reader, learned.now), reader.initial_state((2,))
-    assert found.position == 0
+    assert found.position == found.blocks[0].continuum.position == 64  # the end of a chunk: 16, 8 and 4
     kept, mixed = found.blocks[0].continuum.levels[0], found.blocks[0].mixer
     assert torch.equal(kept.w1, learned.now.blocks[0].continuum.levels[0].w1)
     assert not torch.equal(kept.w1, first.blocks[0].continuum.levels[0].w1)

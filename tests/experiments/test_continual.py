@@ -12,8 +12,7 @@ import torch
 from hope_ref.experiments import Cell, Record, Records
 from hope_ref.experiments import continual as own
 from hope_ref.experiments import continual_reading as reading
-from hope_ref.parallel.continuum_levels import initial_state
-from hope_ref.parallel.continuum_memory import weights_of
+from hope_ref.parallel.continuum_memory import initial_state, weights_of
 
 QUICK = own.cells("quick", [0])
 

@@ -259,7 +259,15 @@ def test_an_unknown_experiment_is_refused() -> None:
 
 # --- fitting ---------------------------------------------------------------------------------------------------------
 
-SMALL = HopeConfig(width=8, heads=2, memory_chunk_size=4, projection_chunk_size=4, levels_chunk_sizes=(16,))
+SMALL = HopeConfig(
+    width=8,
+    heads=2,
+    vocabulary=4,
+    blocks=1,
+    memory_chunk_size=4,
+    projection_chunk_size=4,
+    levels_chunk_sizes=(16,),
+)
 
 
 def test_fit_is_the_training_loop(tmp_path: Path) -> None:
@@ -269,9 +277,8 @@ def test_fit_is_the_training_loop(tmp_path: Path) -> None:
 
     (tmp_path / "text").write_text("hope and memory, memory and hope; " * 40, encoding="utf-8")
     run = Run(
-        SMALL,
+        SMALL.replace(vocabulary=256),
         TrainingSettings(steps=5, batch=4, tokens=12, device="cpu", evaluate_every=0),
-        blocks=1,
         text=str(tmp_path / "text"),
     )
     wanted = train(run, tmp_path / "run").model
@@ -285,7 +292,7 @@ def test_fit_is_the_training_loop(tmp_path: Path) -> None:
 
 
 def test_fit_stops_before_a_step_that_is_not_finite() -> None:
-    model = Hope(SMALL, 4, 1, seed=0)
+    model = Hope(SMALL)
     before = [p.detach().clone() for p in model.parameters()]
 
     def loss(step: int) -> torch.Tensor:
@@ -311,23 +318,26 @@ def test_fit_wants_a_stepper_for_other_models() -> None:
 @pytest.mark.parametrize("name", fitting.MODELS)
 @pytest.mark.parametrize("width", [32, 64])
 def test_models_have_equal_sizes(name: str, width: int) -> None:
-    config = HopeConfig(width=width, heads=2, levels_chunk_sizes=(128, 512))
+    config = HopeConfig(width=width, heads=2, vocabulary=64, levels_chunk_sizes=(128, 512))
     with torch.device("meta"):
-        hope = fitting.parameters(Hope(config, 64, 2, seed=None))
-    own = fitting.build(name, config, 64, 2, 0)
+        hope = fitting.parameters(Hope(config.replace(seed=None)))
+    own = fitting.build(name, config)
     assert abs(fitting.parameters(own) / hope - 1) < 0.05
     assert own.config.heads == config.heads
-    same = fitting.build(name, config, 64, 2, 0)
+    same, other = fitting.build(name, config), fitting.build(name, config.replace(seed=1))
     assert all(torch.equal(p, q) for p, q in zip(own.parameters(), same.parameters(), strict=True))
+    assert not torch.equal(own.embedding, other.embedding)
 
 
 def test_an_unknown_model_is_refused() -> None:
     with pytest.raises(ValueError, match="name must be one of 'HOPE', 'Titans'"):
-        fitting.build("LSTM", SMALL, 4, 1, 0)
+        fitting.build("LSTM", SMALL)
+    with pytest.raises(ValueError, match=r"config must be that of a HOPE, .* got 'titans'"):
+        fitting.build("HOPE", SMALL.replace(mixer="titans"))
 
 
 def test_labels_are_counted() -> None:
-    model = Hope(SMALL, 4, 1, seed=0)
+    model = Hope(SMALL)
     tokens = torch.randint(0, 4, (7, 5), generator=torch.Generator().manual_seed(0))
     logits = model(tokens)[0]
     labels = logits.argmax(-1)
@@ -343,7 +353,7 @@ def test_labels_are_counted() -> None:
 
 
 def test_the_time_of_a_step_changes_nothing() -> None:
-    model = Hope(SMALL, 4, 1, seed=0)
+    model = Hope(SMALL)
     before = [p.detach().clone() for p in model.parameters()]
     tokens = torch.zeros(2, 6, dtype=torch.int64)
     assert fitting.seconds_of_a_step(model, lambda step: fitting.labelled_loss(model, tokens, tokens)) > 0

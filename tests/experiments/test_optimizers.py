@@ -15,7 +15,7 @@ from hope_ref.experiments import optimizers as own
 from hope_ref.experiments import optimizers_toy as toy
 from hope_ref.experiments import records as kept
 from hope_ref.tasks.oscillating_loss import psi
-from hope_ref.training.optimizers import advance, is_matrix
+from hope_ref.training.optimizers import advance
 
 FULL = own.cells("full", [0, 1, 2])
 QUICK = own.cells("quick", [0])
@@ -122,7 +122,7 @@ def test_optimisers_give_different_models_and_the_rest_is_moved_by_adamw_at_its_
             assert rates[1] == pytest.approx([settings["rest_rate"] * scale])
         moved[name] = {place: p.detach() - before[place] for place, p in model.named_parameters()}
     for place, one in moved["AdamW"].items():
-        matrix = is_matrix(place, one)
+        matrix = own.is_moved(place, one)
         for name in ("M3", "Muon", "SGD with momentum"):
             assert torch.allclose(moved[name][place], one, rtol=1e-3) != matrix, (name, place)
 

@@ -8,7 +8,6 @@ from hope_ref.config import HopeConfig
 from hope_ref.golden import ours
 from hope_ref.golden.check import relative_error
 from hope_ref.reference import self_modifying_titans as smt
-from hope_ref.reference.memory_states import initial_state
 
 SHIPPED = golden.paths(golden.FOLDER)
 
@@ -51,7 +50,7 @@ def reads_before_the_write(**named):
     """A loop of its own that answers before it writes."""
     options = {name: named.pop(name) for name in golden.components()["self_modifying_titans"].options}
     x, config = named.pop("x"), HopeConfig.from_dict({**options, "eta_max": float(named.pop("eta_max"))})
-    state, outputs = initial_state(named, config), np.zeros_like(x)
+    state, outputs = smt.initial_state(named, config), np.zeros_like(x)
     for t in range(len(x)):
         boundary = smt.at_boundary(state, config)
         token = smt.generate(x[t], x[t], x[t], named, config, boundary)
@@ -66,7 +65,7 @@ def reads_before_the_write(**named):
 def has_no_bound(monkeypatch):
     def function(**named):
         with monkeypatch.context() as patched:
-            patched.setattr("hope_ref.reference.memory_network.bounded", lambda u, bound: u)
+            patched.setattr("hope_ref.reference.self_modifying_titans.bounded", lambda u, bound: u)
             return ours.self_modifying_titans(**named)
 
     return function

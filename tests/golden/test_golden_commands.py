@@ -93,6 +93,7 @@ def test_make_writes_one_for_any_options(tmp_path, capsys):
     )
     words += "read_skip=true --set writing=('k','memory') --seed 7 --tokens 37 --width 8 --hidden 12"
     assert golden.main([*words.split(), str(out)]) == 0
+    assert capsys.readouterr().out.endswith("mine.json, contract 1\n")
     made = golden.load(out)
     assert made.results["outputs"].shape == (37, 8)
     assert made.inputs["w1_eta"].shape == (8, 12)

@@ -31,6 +31,13 @@ def test_nine_digits_are_asked_for():
     }
 
 
+def test_every_manifest_says_the_version_of_the_contract(tmp_path):
+    manifests = [json.loads(p.with_suffix(".json").read_text(encoding="utf-8")) for p in SHIPPED]
+    assert {manifest["contract"] for manifest in manifests} == {golden.CONTRACT} == {1}
+    golden.save(tmp_path / "a.npz", golden.make("delta_rule"))
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))["contract"] == 1
+
+
 def test_every_component_and_every_named_value_is_covered():
     vectors = [golden.load(path) for path in SHIPPED]
     assert {vector.component for vector in vectors} == set(components())
@@ -49,12 +56,8 @@ def test_every_component_and_every_named_value_is_covered():
 def test_both_configurations_are_there_as_they_are(name, config):
     vector = golden.load(golden.FOLDER / f"self_modifying_titans_{name}.npz")
     assert vector.options == {option: getattr(config, option) for option in vector.options}
-    assert set(CHOICES) - set(vector.options) == {
-        "order",
-        "signal",
-        "rule",
-        "variant",
-    }  # not of these memories
+    others = {"order", "signal", "rule", "variant", "mixer"}  # not of these memories
+    assert set(CHOICES) - set(vector.options) == others
 
 
 def _truncate(folder):
@@ -76,6 +79,15 @@ def _rewrite(**changes):
     return change
 
 
+def _without(name):
+    def change(folder):
+        manifest = json.loads((folder / "a.json").read_text(encoding="utf-8"))
+        del manifest[name]
+        (folder / "a.json").write_text(json.dumps(manifest), encoding="utf-8")
+
+    return change
+
+
 def _text(text):
     return lambda folder: (folder / "a.json").write_bytes(text)
 
@@ -86,6 +98,9 @@ DAMAGE = [
     (_rewrite(tolerance=1.0), "a.json: the manifest was changed"),
     (_rewrite(options={"read": "pre"}), "a.json: the manifest was changed"),
     (_rewrite(format=2), "format must be 1, got 2"),
+    (_rewrite(contract=2), "a.json: contract must be 1, got 2"),
+    (_rewrite(contract="one"), "a.json: contract must be 1, got one"),
+    (_without("contract"), "a.json: contract must be 1, got none"),
     (_rewrite(seed="seven"), "wrong or missing: seed"),
     (_rewrite(extra=1), "must hold .*; wrong or missing: none"),
     (_text(b"[]"), "format must be 1, got list"),

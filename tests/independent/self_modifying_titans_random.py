@@ -10,6 +10,7 @@ import torch
 from hope_ref.config import CHOICES, HopeConfig
 from hope_ref.parallel import self_modifying_titans as chunked
 from hope_ref.reference import self_modifying_titans as literal
+from hope_ref.reference.parameters import random_parameters
 from hope_ref.validation import Array
 
 OPTIONS = (
@@ -50,7 +51,7 @@ def random_configuration(seed: int) -> Drawn:
         config = config.replace(writing=tuple(name for name in config.memories if rng.integers(2)))
     d, hidden, length = (int(rng.integers(1, end)) for end in (7, 7, 26))
     views = [rng.normal(size=(length, d)) for _ in range(3)]
-    return Drawn(config, literal.random_parameters(config, d, hidden, seed), views)
+    return Drawn(config, random_parameters(config, d, hidden, seed), views)
 
 
 def tensors(arrays: dict[str, Array], dtype: torch.dtype = torch.float64) -> dict[str, torch.Tensor]:

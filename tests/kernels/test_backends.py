@@ -32,7 +32,9 @@ CALLS: dict[str, Any] = {
     "recurrence": lambda backend: chunks.recurrence(
         *inputs(), torch.ones(5), torch.ones(5), torch.zeros(3, 3), 2, "none", backend
     ),
-    "hope": lambda backend: Hope(HopeConfig(width=8), 11, 1)(torch.arange(5), backend=backend),
+    "hope": lambda backend: Hope(HopeConfig(width=8, vocabulary=11, blocks=1))(
+        torch.arange(5), backend=backend
+    ),
 }
 
 
@@ -79,13 +81,13 @@ def test_the_interpreter_must_be_asked_for_before_triton_is_loaded(monkeypatch: 
 def test_what_the_kernels_lack(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(kernels, "missing", lambda device: "")
     with pytest.raises(ValueError, match=r"inner_momentum must be 0 with backend='triton', got 0.5"):
-        Hope(HopeConfig(width=8, inner_momentum=0.5), 11, 1)(torch.arange(5), backend="triton")
+        Hope(HopeConfig(width=8, blocks=1, inner_momentum=0.5))(torch.arange(5), backend="triton")
     with pytest.raises(
         ValueError, match=r"dtype must be float32 or bfloat16 with backend='triton', got torch.float64"
     ):
         delta_rule(*inputs(torch.float64), 0.5, backend="triton")
     with pytest.raises(ValueError, match="d_in must be at most 128 with backend='triton', got 130"):
-        Hope(HopeConfig(width=8, hidden=130), 11, 1)(torch.arange(5), backend="triton")
+        Hope(HopeConfig(width=8, blocks=1, hidden=130))(torch.arange(5), backend="triton")
     with pytest.raises(ValueError, match="d_in must be at most 128 with backend='triton', got 129"):
         delta_rule(*(torch.randn(5, 129) for _ in range(3)), 0.5, backend="triton")
     delta_rule(*inputs(torch.float64), 0.5, backend="auto")

@@ -97,10 +97,10 @@ def test_unknown_erase_is_named() -> None:
 
 def test_compiles_without_looking_at_values() -> None:
     """Under torch.compile the values are not looked at: no graph break from a check."""
-    from hope_ref.parallel import doors
+    from hope_ref.parallel import checks
 
     def step(x: torch.Tensor) -> torch.Tensor:
-        doors.values(x=x)
+        checks.values(x=x)
         return x + 1
 
     compiled = torch.compile(step, backend="eager", fullgraph=True)
@@ -113,7 +113,7 @@ def test_a_chunk_of_tiny_retentions_has_finite_gradients(erase: str) -> None:
     arguments = {
         **draw(20),
         "alpha": np.full(20, 1e-29),
-    }  # just above the floor, below which α has no gradient
+    }  # just above the floor
     given = {n: torch.from_numpy(a).requires_grad_() for n, a in arguments.items()}
     got, got_state = chunks.recurrence(**given, chunk_size=20, erase=erase)
     want, want_state = literal(**arguments, erase=erase)
@@ -137,20 +137,6 @@ def test_many_erasures_do_not_cost_the_later_tokens_their_digits(erase: str) -> 
     assert np.abs(got_state.numpy() - want_state).max() <= 1e-13 * np.abs(want_state).max()
 
 
-@pytest.mark.parametrize("lead", [(), (3,), (2, 3)])
-def test_the_solve_is_a_solve_and_differentiated_once_and_twice(lead: tuple[int, ...]) -> None:
-    generator = torch.Generator().manual_seed(0)
-    system = torch.randn(*lead, 5, 5, dtype=torch.float64, generator=generator, requires_grad=True)
-    wanted = torch.randn(*lead, 5, 2, dtype=torch.float64, generator=generator, requires_grad=True)
-    solution = chunks.unit_lower_solve(system, wanted)
-    whole = torch.eye(5, dtype=torch.float64) + system.tril(-1)
-    assert (whole @ solution - wanted).abs().max() < 1e-12
-    with torch.no_grad():
-        assert torch.equal(chunks.unit_lower_solve(system, wanted), solution)
-    assert torch.autograd.gradcheck(chunks.unit_lower_solve, (system, wanted))
-    assert torch.autograd.gradgradcheck(chunks.unit_lower_solve, (system, wanted))
-
-
 def test_some_states_may_keep_what_others_forget() -> None:
     """``keeping``: n states with α = 1 before the one that α acts on, with chunks of one token and of several."""
     for length in (1, 4):
@@ -161,3 +147,83 @@ def test_some_states_may_keep_what_others_forget() -> None:
             assert mixed.shape[1] == 3
             assert torch.equal(mixed[:, 2:], last)
             assert torch.equal(mixed[:, :2], first.expand_as(mixed[:, :2]))
+
+
+# --- retentions of exactly 0 ------------------------------------------------------------------------------------------
+
+ZEROS = {
+    "one": (2,),
+    "first": (0,),
+    "last": (5,),
+    "neighbours": (2, 3),
+    "apart": (0, 2, 5),
+    "all": tuple(range(6)),
+}
+zeros = pytest.mark.parametrize("places", ZEROS.values(), ids=ZEROS)
+
+
+def products(alpha: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """The four decays as products, factor by factor."""
+    count, one = alpha.shape[-1], torch.ones_like(alpha[0])
+
+    def between(start: int, end: int) -> torch.Tensor:
+        value = one
+        for r in range(start, end):
+            value = value * alpha[r]
+        return value
+
+    def table(before: int) -> torch.Tensor:
+        rows = [
+            [between(s + 1, t + 1 - before) if s <= t - before else 0 * one for s in range(count)]
+            for t in range(count)
+        ]
+        return torch.stack([torch.stack(row) for row in rows])
+
+    gamma, gamma_before = (
+        torch.stack([between(0, t + 1 - before) for t in range(count)]) for before in (0, 1)
+    )
+    return gamma, gamma_before, table(0), table(1)
+
+
+@zeros
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_decays_and_their_derivatives_at_retentions_of_zero(
+    places: tuple[int, ...], dtype: torch.dtype
+) -> None:
+    """∂γ_t/∂α_r is the product of the others, also where α_r is 0, and 0 only where another one is."""
+    rng = np.random.default_rng(3)
+    alpha = torch.tensor(rng.uniform(0.3, 1, size=6), dtype=dtype)
+    alpha[list(places)] = 0
+    bound = 1e-13 if dtype == torch.float64 else 1e-5
+    for got, want in zip(chunks.decays(alpha), products(alpha), strict=True):
+        torch.testing.assert_close(got, want, rtol=0, atol=bound)
+    got, want = (torch.func.jacrev(f)(alpha) for f in (lambda a: tuple(chunks.decays(a)), products))
+    for mine, theirs in zip(got, want, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=bound)
+    by_each = torch.stack([jacobian.flatten(0, -2).abs().amax(0) for jacobian in want]).amax(0)
+    assert by_each[list(places)].min() > 0.1, "each of them has a derivative"
+
+
+@zeros
+@pytest.mark.parametrize("erase", chunks.ERASE)
+@pytest.mark.parametrize("chunk_size", [1, 2, 3, 6])
+def test_the_gradient_by_retentions_of_zero(places: tuple[int, ...], erase: str, chunk_size: int) -> None:
+    """Results are linear in each retention, so the loop at α_t = 0 and at 1 gives its derivative without an error of its own."""
+    arguments = draw(6)
+    arguments["alpha"][list(places)] = 0.0
+    rng = np.random.default_rng(1)
+    by_output, by_state = rng.normal(size=(6, 4)), rng.normal(size=(4, 6))
+
+    def value(alpha: np.ndarray) -> float:
+        y, state = literal(**(arguments | {"alpha": alpha}), erase=erase)
+        return float((by_output * y).sum() + (by_state * state).sum())
+
+    given = {n: torch.from_numpy(a).requires_grad_() for n, a in arguments.items()}
+    y, state = chunks.recurrence(**given, chunk_size=chunk_size, erase=erase)
+    ((torch.from_numpy(by_output) * y).sum() + (torch.from_numpy(by_state) * state).sum()).backward()
+    assert given["alpha"].grad is not None
+    for place in range(6):
+        low, high = (np.where(np.arange(6) == place, end, arguments["alpha"]) for end in (0.0, 1.0))
+        slope = value(high) - value(low)
+        assert abs(float(given["alpha"].grad[place]) - slope) <= 1e-11 * max(1.0, abs(slope)), place
+        assert abs(slope) > 1e-3, "it has a derivative"

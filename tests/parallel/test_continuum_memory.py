@@ -17,12 +17,14 @@ from hope_ref.parallel.continuum_memory import (
     ContinuumState,
     Level,
     LevelState,
+    chunk_step,
     continuum_memory,
     initial_state,
     level_function,
+    random_levels,
     read,
-    rms_norm,
 )
+from hope_ref.parallel.layers import rms_norm
 
 WIDTH, COUNT = 3, 3
 CHOICES = list(
@@ -167,7 +169,7 @@ def test_the_pieces_equal_those_of_numpy() -> None:
     for mine, want in zip(ours, theirs, strict=True):
         for t in range(4):
             np.testing.assert_allclose(
-                rms_norm(z, mine.gain)[t], reference.continuum_memory.rms_norm(x[t], want.gain), atol=1e-13
+                rms_norm(z, mine.gain)[t], reference.activations.rms_norm(x[t], want.gain), atol=1e-13
             )
             np.testing.assert_allclose(
                 level_function(z, *mine[:3])[t],
@@ -192,6 +194,26 @@ def test_the_pieces_equal_those_of_numpy() -> None:
             torch.testing.assert_close(phi2, n, rtol=0, atol=1e-14)
             torch.testing.assert_close(phi1, F.silu(n @ ours[index].w2.T), rtol=0, atol=1e-14)
         assert sorted(seen) == [0, 1, 2]
+
+
+def test_random_levels_are_those_of_numpy() -> None:
+    want = reference.continuum_memory.random_levels(5, 2, 3)
+    for mine, theirs in zip(random_levels(5, 2, 3, torch.float64), want, strict=True):
+        for name in Level._fields:
+            np.testing.assert_array_equal(np.asarray(getattr(mine, name)), getattr(theirs, name))
+    assert random_levels(5, 2, 3)[0].w1.dtype == torch.float32
+
+
+def test_the_implicit_step_solves_its_regression() -> None:
+    """argmin ½‖W X - U′‖² + ‖W - W_t‖²/(2η) with U′ = U: by least squares on stacked rows."""
+    generator = torch.Generator().manual_seed(0)
+    w, phi, u = (
+        torch.randn(*s, dtype=torch.float64, generator=generator) for s in ((2, 3, 5), (2, 7, 5), (2, 7, 3))
+    )
+    got = chunk_step(w, u.mT @ phi, phi.mT @ phi, 0.4, "dgd")
+    rows = torch.cat([phi, torch.eye(5).double().expand(2, 5, 5) / 0.4**0.5], -2)
+    want = torch.linalg.lstsq(rows, torch.cat([u, w.mT / 0.4**0.5], -2)).solution.mT
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-12)
 
 
 # --- gradients --------------------------------------------------------------------------------------------------------

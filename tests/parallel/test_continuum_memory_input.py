@@ -70,13 +70,14 @@ def with_state(**changes: Any) -> ContinuumState:
         (X, GOOD, {"signal": "loss"}, "signal must be one of 'task', 'associative', 'none', got 'loss'"),
         (X, GOOD, {"rule": "sgd"}, "rule must be one of 'gd', 'dgd', got 'sgd'"),
         (X, GOOD, {"objective": "l1"}, "objective must be one of 'l2', 'dot', got 'l1'"),
-        (X, GOOD, {"state": START.levels}, "state must be a ContinuumState or None, got tuple"),
-        (X, GOOD, {"state": START._replace(levels=START.levels[:2])}, r"state.levels must have one entry per level \(3\), got 2"),
+        (X, GOOD, {"state": START.levels}, "state must be a ContinuumState, got tuple"),
+        (X, GOOD, {"state": START._replace(levels=START.levels[:2])}, r"state.levels must have 3 entries, got 2"),
         (X, GOOD, {"state": with_state(sum1=ones(3, 3))}, r"state.levels\[0\].sum1 must have shape \(3, 12\), got \(3, 3\)"),
         (X.expand(2, 4, 3), GOOD, {"state": START}, r"state.levels\[0\].w1 must have shape \(2, 3, 12\), got \(3, 12\)"),
-        (X, GOOD, {"state": with_state(w2=START.levels[0].w2.float())}, r"state.levels\[0\].w2 must have the dtype of parameters\[0\].w1"),
+        (X, GOOD, {"state": with_state(w2=START.levels[0].w2.float())}, r"state.levels\[0\].w2 must be torch.float64, got torch.float32"),
         (X, GOOD, {"state": with_state(gram1=0.0)}, r"state.levels\[0\].gram1 must be a torch.Tensor, got float"),
-        (X, GOOD, {"state": START._replace(position=-2)}, "state.position must be an integer >= 1, got -2"),
+        (X, GOOD, {"state": with_state(gram1=None)}, r"state.levels\[0\].gram1 must be a torch.Tensor, got NoneType"),
+        (X, GOOD, {"state": START._replace(position=-2)}, "state.position must be an integer >= 0, got -2"),
     ],
 )  # fmt: skip
 def test_bad_input_is_named(x: Any, parameters: Any, options: dict[str, Any], message: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -153,6 +154,130 @@ def test_a_loaded_state_goes_on_to_the_last_bit(split: int) -> None:
         resumed.step(7)
     for mine, want in zip(model.parameters(), whole.parameters(), strict=True):
         assert torch.equal(mine, want)
+
+
+def test_sums_are_no_aliases_of_gradients() -> None:
+    """Of whoever keeps a gradient (DDP's buckets, a user), and clears it in place; nor of the state that was loaded."""
+    model, other = layers(), layers()
+    ours, theirs = scheduled(model), scheduled(other)
+    for step in range(6):
+        for one, schedule in ((model, ours), (other, theirs)):
+            schedule.zero_grad(set_to_none=False)
+            give(one, step)
+            seen = [p.grad for p in one.parameters()]
+            schedule.step(4)
+            if one is model:
+                for gradient in seen:
+                    gradient.zero_()
+        state = ours.state_dict()
+        ours.load_state_dict(state)
+        for sums in state["gradients"]:
+            for total in sums:
+                if total is not None:
+                    total.zero_()
+    for mine, want in zip(list(model.parameters())[:4], list(other.parameters())[:4], strict=True):
+        assert torch.equal(mine, want)
+
+
+def test_half_gradients_add_up_in_float32() -> None:
+    """In bfloat16 a sum stops growing at 256 times what is added."""
+    weight = nn.Parameter(torch.zeros(2, 2, dtype=torch.bfloat16))
+    schedule = LevelSchedule(torch.optim.SGD([weight], lr=1.0), [{"params": weight, "chunk_size": 1000}])
+    for step in range(1000):
+        weight.grad = torch.ones_like(weight)
+        schedule.step(1)
+        if step == 500:
+            schedule.load_state_dict(copy.deepcopy(schedule.state_dict()))
+    assert (weight == -1000).all()
+
+
+# --- an optimiser to PyTorch ------------------------------------------------------------------------------------------
+
+
+def test_schedulers_of_rates_take_the_schedule_or_what_is_in_it() -> None:
+    paths = []
+    for outer in (True, False):
+        model = layers()
+        schedule = scheduled(model)
+        rates = torch.optim.lr_scheduler.StepLR(schedule if outer else schedule.optimizer, 1, gamma=0.5)
+        for step in range(6):
+            give(model, step)
+            schedule.step(4)
+            rates.step()
+        assert schedule.param_groups is schedule.optimizer.param_groups
+        assert schedule.param_groups[0]["lr"] == 0.01 * 0.5**6
+        assert schedule.state is schedule.optimizer.state
+        paths.append([p.detach() for p in model.parameters()])
+    assert all(torch.equal(one, other) for one, other in zip(*paths, strict=True))
+
+
+@pytest.mark.parametrize("unscale", [False, True])
+def test_a_scaler_passes_tokens_on_and_what_is_not_finite_counts_for_nothing(unscale: bool) -> None:
+    """The fourth batch has infinite gradients: tokens, sums, moments and weights are as if it had not been."""
+    runs: list[Any] = []
+    for scaled in (False, True):
+        model = layers()
+        schedule = scheduled(model)
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10, enabled=scaled)
+        returned = []
+        for step in range(9):
+            if step == 3 and not scaled:
+                continue
+            schedule.zero_grad()
+            scaler.scale(torch.ones(()))
+            for parameter, gradient in zip(model.parameters(), gradients(step), strict=True):
+                parameter.grad = gradient * scaler.get_scale() * (torch.inf if step == 3 else 1)
+            before = copy.deepcopy(schedule.state_dict())
+            if unscale:
+                scaler.unscale_(schedule)
+            due = scaler.step(schedule, tokens=4)
+            scaler.update()
+            if step == 3:
+                assert due is None
+                torch.testing.assert_close(schedule.state_dict(), before, rtol=0, atol=0)
+            else:
+                returned.append(due)
+        runs.append((returned, schedule.tokens, [p.detach() for p in model.parameters()]))
+    assert runs[0][:2] == runs[1][:2]
+    assert all(torch.equal(one, other) for one, other in zip(runs[0][2], runs[1][2], strict=True))
+
+
+def test_hooks_and_groups_are_the_optimisers_own() -> None:
+    model, extra = layers(), nn.Parameter(torch.ones(2))
+    schedule, seen = scheduled(model), []
+    schedule.register_step_pre_hook(lambda *arguments: seen.append(arguments[2]))
+    schedule.add_param_group({"params": [extra]})
+    extra.grad = torch.ones(2)
+    schedule.step(tokens=1)
+    assert seen == [{"tokens": 1}]
+    assert schedule.optimizer.param_groups[-1]["params"] == [extra]
+    assert (extra != 1).all()
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))])
+def test_a_copy_goes_on_by_itself(copied: Callable[[Any], Any]) -> None:
+    """In the middle of a chunk, with a scheduler's wrapper around the step."""
+    model = layers()
+    schedule = scheduled(model)
+    torch.optim.lr_scheduler.StepLR(schedule, 100)
+    give(model, 0)
+    schedule.step(4)
+    model.zero_grad()
+    other, twin = copied((model, schedule))
+    assert all(p is q for level, place in zip(twin.levels, (0, 2), strict=True)
+               for p, q in zip(level, other[place].parameters(), strict=True))  # fmt: skip
+    for step in range(1, 6):
+        for one, own in ((model, schedule), (other, twin)):
+            own.zero_grad()
+            give(one, step)
+            own.step(4)
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), other.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("arguments", [{"tokens": 1, "closure": float}, {"tokens": float}])
+def test_closures_are_refused(arguments: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="closure must be None, got one"):
+        scheduled(layers()).step(**arguments)
 
 
 # --- bad input --------------------------------------------------------------------------------------------------------

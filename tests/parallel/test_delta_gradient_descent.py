@@ -156,6 +156,24 @@ def test_gradients_equal_central_differences_of_the_reference(
         assert float((gradient.numpy() * direction).sum()) == pytest.approx(slope, rel=1e-6, abs=1e-7), name
 
 
+@pytest.mark.parametrize("length", [0, 2, 7])
+def test_zeros_have_both_derivatives(length: int) -> None:
+    """A zero input, a zero weight, a zero rate; the derivative by that rate is one-sided, for there are none below 0."""
+    w, x, u, eta = tensors(chunk(max(length, 1), (2,)), gradient=True).values()
+    with torch.no_grad():
+        w[0], x[0, 0], eta[0] = 0, 0, 0
+    call = TORCH.delta_gradient_descent_chunk if length else TORCH.delta_gradient_descent_step
+    rows = (x, u) if length else (x[:, 0], u[:, 0])
+    assert torch.autograd.gradgradcheck(lambda w, x, u: call(w, x, u, eta.detach()), (w, *rows))
+    got = torch.autograd.grad(call(w, *rows, eta).sum(), eta)[0][0]
+    h, at = 1e-4, [eta.detach().clone() for _ in range(3)]
+    with torch.no_grad():
+        for steps, rate in enumerate(at):
+            rate[0] = steps * h
+        zero, one, two = (call(w, *rows, rate).sum() for rate in at)
+    assert abs(float(got - (4 * one - 3 * zero - two) / (2 * h))) < 1e-5 * max(1.0, abs(float(got)))
+
+
 def test_single_precision_stays_near() -> None:
     given = chunk(20)
     single_precision = {name: tensor.float() for name, tensor in tensors(given).items()}

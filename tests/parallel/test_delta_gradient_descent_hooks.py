@@ -312,14 +312,21 @@ def shared_weight_with_two_biases() -> nn.Module:
 
 
 BAD: list[tuple[Callable[[], Any], str]] = [
-    (lambda: DeltaGradientDescent(network(), -0.1), "lr must be >= 0, got min -0.1"),
-    (lambda: DeltaGradientDescent(network(), float("nan")), "lr must be finite"),
+    (lambda: DeltaGradientDescent(network(), -0.1), "lr must be a number >= 0, got -0.1"),
+    (lambda: DeltaGradientDescent(network(), float("nan")), "lr must be a number >= 0, got nan"),
     (
         lambda: DeltaGradientDescent(network(), 1.0, "none"),
         "reduction must be one of 'mean', 'sum', got 'none'",
     ),
-    (lambda: DeltaGradientDescent([{"modules": network(), "lr": -1}], 1.0), "lr must be >= 0, got min -1"),
+    (
+        lambda: DeltaGradientDescent([{"modules": network(), "lr": -1}], 1.0),
+        "lr must be a number >= 0, got -1",
+    ),
     (lambda: DeltaGradientDescent([{"modules": network(), "reduction": 1}], 1.0), "reduction must be one of"),
+    (
+        lambda: DeltaGradientDescent(network(), 1.0, process_group="ddp"),
+        "process_group must be a torch.distributed.ProcessGroup, 'alone' or None, got 'ddp'",
+    ),
     (lambda: DeltaGradientDescent(nn.Tanh(), 1.0), "modules must contain an nn.Linear, got Tanh"),
     (lambda: DeltaGradientDescent([], 1.0), "modules must contain an nn.Linear, got none"),
     (

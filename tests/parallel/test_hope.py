@@ -7,39 +7,39 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hope_models import ATTENTION, HOPE, SMALL, TOKENS, VOCABULARY, awake, close, in_reference_names, model_of
+from hope_models import ATTENTION, SMALL, TOKENS, VOCABULARY, awake, close, in_reference_names, model_of
 from selection import some_slow
 
 from hope_ref.config import HopeConfig
 from hope_ref.parallel import states
 from hope_ref.parallel.hope import Hope, HopeState
 from hope_ref.reference import hope as literal
-from hope_ref.reference import state as literal_states
+from hope_ref.reference import states as literal_states
 
 CHUNK = 4
 
-EACH: dict[str, tuple[HopeConfig, str]] = {
-    "one head": (HopeConfig(**SMALL), HOPE),
-    "two heads": (HopeConfig(**SMALL, heads=2), HOPE),
-    "no projection": (HopeConfig(**SMALL, input_projection=False, adaptive_query=True), HOPE),
-    "no convolution": (HopeConfig(**SMALL, convolution_width=0, heads=2), HOPE),
-    "width 1, linear": (HopeConfig(**SMALL, convolution_width=1, architecture="linear"), HOPE),
-    "bare": (HopeConfig(**SMALL, convolution_width=0, input_projection=False, adaptive_query=True, heads=2), HOPE),
-    "independent, dgd": (HopeConfig(**SMALL, variant="independent", rule="dgd"), HOPE),
-    "nested": (HopeConfig(**SMALL, variant="nested", order="slow_to_fast", objective="dot"), HOPE),
-    "nested, dgd": (HopeConfig(**SMALL, variant="nested", rule="dgd", heads=2, nested_rate=0.5), HOPE),
-    "task": (HopeConfig(**(SMALL | {"signal": "task"})), HOPE),
-    "none, independent": (HopeConfig(**(SMALL | {"signal": "none", "variant": "independent"})), HOPE),
-    "printed": (HopeConfig.printed(width=4, hidden=3, memory_chunk_size=4, projection_chunk_size=4, heads=2), HOPE),
-    "attention": (HopeConfig(**SMALL), ATTENTION),
-    "attention, two heads": (HopeConfig(**SMALL, heads=2, variant="independent"), ATTENTION),
-    "attention, task": (HopeConfig(**(SMALL | {"signal": "task", "heads": 2})), ATTENTION),
+EACH: dict[str, HopeConfig] = {
+    "one head": HopeConfig(**SMALL),
+    "two heads": HopeConfig(**SMALL, heads=2),
+    "no projection": HopeConfig(**SMALL, input_projection=False, adaptive_query=True),
+    "no convolution": HopeConfig(**SMALL, convolution_width=0, heads=2),
+    "width 1, linear": HopeConfig(**SMALL, convolution_width=1, architecture="linear"),
+    "bare": HopeConfig(**SMALL, convolution_width=0, input_projection=False, adaptive_query=True, heads=2),
+    "independent, dgd": HopeConfig(**SMALL, variant="independent", rule="dgd"),
+    "nested": HopeConfig(**SMALL, variant="nested", order="slow_to_fast", objective="dot"),
+    "nested, dgd": HopeConfig(**SMALL, variant="nested", rule="dgd", heads=2, nested_rate=0.5),
+    "task": HopeConfig(**(SMALL | {"signal": "task"})),
+    "none, independent": HopeConfig(**(SMALL | {"signal": "none", "variant": "independent"})),
+    "printed": HopeConfig.printed(width=4, hidden=3, vocabulary=5, memory_chunk_size=4, projection_chunk_size=4, heads=2),
+    "attention": HopeConfig(**SMALL, mixer=ATTENTION),
+    "attention, two heads": HopeConfig(**SMALL, heads=2, variant="independent", mixer=ATTENTION),
+    "attention, task": HopeConfig(**(SMALL | {"signal": "task", "heads": 2}), mixer=ATTENTION),
 }  # fmt: skip
 AT_ONCE = ("two heads", "bare", "width 1, linear", "nested, dgd", "attention, task")
 WITH_GRADIENT = (*AT_ONCE, "independent, dgd", "printed")
 REPEATING = ("one head", "no convolution", "attention")  # all that they choose is in others too
-own = pytest.mark.parametrize(("config", "mixer"), some_slow(EACH, EACH.keys() - REPEATING))
-few_at_once = pytest.mark.parametrize(("config", "mixer"), some_slow(EACH, AT_ONCE))
+own = pytest.mark.parametrize("config", some_slow(EACH, EACH.keys() - REPEATING))
+few_at_once = pytest.mark.parametrize("config", some_slow(EACH, AT_ONCE))
 
 
 def same_state(
@@ -47,6 +47,7 @@ def same_state(
 ) -> None:
     ours, theirs = in_reference_names(got, heads, index), literal_states.flattened(want)
     assert ours.keys() == theirs.keys()
+    assert ours.pop("config") == theirs.pop("config")
     for name, array in theirs.items():
         np.testing.assert_allclose(ours[name], array, rtol=0, atol=bound, err_msg=name)
         assert np.shape(ours[name]) == np.shape(array), name
@@ -56,12 +57,12 @@ def same_state(
 
 
 @own
-def test_equals_the_numpy_model(config: HopeConfig, mixer: str) -> None:
-    parameters, model = awake(config, mixer), model_of(config, mixer)
-    want, want_state = literal.hope([], parameters, config, mixer=mixer)
+def test_equals_the_numpy_model(config: HopeConfig) -> None:
+    parameters, model = awake(config), model_of(config)
+    want, want_state = literal.hope([], parameters, config)
     for length in (0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK + 1):
         more = TOKENS[len(want) : length]  # the reference goes on, the model begins again
-        logits, want_state = literal.hope(more, parameters, config, want_state, mixer=mixer)
+        logits, want_state = literal.hope(more, parameters, config, want_state)
         want = np.concatenate([want, logits])
         logits, state = model(torch.tensor(TOKENS[:length], dtype=torch.int64))
         assert logits.shape == (length, VOCABULARY)
@@ -70,11 +71,11 @@ def test_equals_the_numpy_model(config: HopeConfig, mixer: str) -> None:
 
 
 @few_at_once
-def test_goes_on_from_a_state_as_the_numpy_model_does(config: HopeConfig, mixer: str) -> None:
+def test_goes_on_from_a_state_as_the_numpy_model_does(config: HopeConfig) -> None:
     """Both begin in the middle of a chunk, so that the copies at the boundary matter."""
-    parameters, model = awake(config, mixer), model_of(config, mixer)
-    _, before = literal.hope(TOKENS[:3], parameters, config, mixer=mixer)
-    want, want_state = literal.hope(TOKENS[3:], parameters, config, before, mixer=mixer)
+    parameters, model = awake(config), model_of(config)
+    _, before = literal.hope(TOKENS[:3], parameters, config)
+    want, want_state = literal.hope(TOKENS[3:], parameters, config, before)
     _, state = model(torch.tensor(TOKENS[:3]))
     logits, state = model(torch.tensor(TOKENS[3:]), state)
     np.testing.assert_allclose(logits.detach().numpy(), want, rtol=0, atol=1e-10)
@@ -82,13 +83,14 @@ def test_goes_on_from_a_state_as_the_numpy_model_does(config: HopeConfig, mixer:
 
 
 @few_at_once
-def test_every_sequence_of_a_batch_equals_its_own_run(config: HopeConfig, mixer: str) -> None:
-    parameters, model = awake(config, mixer, 1), model_of(config, mixer, 1)
+def test_every_sequence_of_a_batch_equals_its_own_run(config: HopeConfig) -> None:
+    config = config.replace(blocks=1)
+    parameters, model = awake(config), model_of(config)
     tokens = np.random.default_rng(1).integers(VOCABULARY, size=(2, 2, 7))
     logits, state = model(torch.tensor(tokens))
     assert logits.shape == (2, 2, 7, VOCABULARY)
     for index in ((0, 1), (1, 0)):
-        want, want_state = literal.hope(tokens[index], parameters, config, mixer=mixer)
+        want, want_state = literal.hope(tokens[index], parameters, config)
         np.testing.assert_allclose(logits[index].detach().numpy(), want, rtol=0, atol=1e-10)
         same_state(state, want_state, config.heads, index)
     for index in np.ndindex(2, 2):
@@ -97,8 +99,8 @@ def test_every_sequence_of_a_batch_equals_its_own_run(config: HopeConfig, mixer:
 
 
 @few_at_once
-def test_every_split_gives_the_same(config: HopeConfig, mixer: str) -> None:
-    model, tokens = model_of(config, mixer), torch.tensor(np.stack([TOKENS, TOKENS[::-1]]))
+def test_every_split_gives_the_same(config: HopeConfig) -> None:
+    model, tokens = model_of(config), torch.tensor(np.stack([TOKENS, TOKENS[::-1]]))
     with torch.no_grad():
         whole, end = model(tokens)
         for cut in range(tokens.shape[-1] + 1):
@@ -109,8 +111,8 @@ def test_every_split_gives_the_same(config: HopeConfig, mixer: str) -> None:
 
 
 @few_at_once
-def test_prefill_and_steps_are_one_pass(config: HopeConfig, mixer: str) -> None:
-    model, tokens = model_of(config, mixer), torch.tensor(np.stack([TOKENS, TOKENS[::-1]]))
+def test_prefill_and_steps_are_one_pass(config: HopeConfig) -> None:
+    model, tokens = model_of(config), torch.tensor(np.stack([TOKENS, TOKENS[::-1]]))
     with torch.no_grad():
         whole, end = model(tokens)
     logits, state = model.prefill(tokens[:, :3])
@@ -127,8 +129,8 @@ def test_prefill_and_steps_are_one_pass(config: HopeConfig, mixer: str) -> None:
 
 
 def test_what_overflows_is_nan_in_the_same_tokens() -> None:
-    """What the sources print overflows from some seeds; no door of an inner function turns that into an error."""
-    config = HopeConfig.printed(width=4, memory_chunk_size=1, projection_chunk_size=1)
+    """What the sources print overflows from some seeds; no check of an inner function turns that into an error."""
+    config = HopeConfig.printed(width=4, vocabulary=VOCABULARY, memory_chunk_size=1, projection_chunk_size=1)
     parameters = awake(config) | {"blocks.0.heads.0.alpha_bias": np.array(9.0)}
     tokens = np.random.default_rng(0).integers(VOCABULARY, size=60)
     want, _ = literal.hope(tokens, parameters, config)
@@ -161,13 +163,14 @@ GRADIENTS = ("two heads", "no projection", "width 1, linear", "independent, dgd"
 MEASURED = some_slow({n: EACH[n] for n in GRADIENTS}, set(GRADIENTS) - {"two heads", "independent, dgd"})
 
 
-@pytest.mark.parametrize(("config", "mixer"), MEASURED)
-def test_gradients_equal_central_differences_of_the_numpy_model(config: HopeConfig, mixer: str) -> None:
+@pytest.mark.parametrize("config", MEASURED)
+def test_gradients_equal_central_differences_of_the_numpy_model(config: HopeConfig) -> None:
     """In one random direction for each of the reference's arrays: so for every head by itself."""
-    parameters, model = awake(config, mixer, 1), model_of(config, mixer, 1)
+    config = config.replace(blocks=1)
+    parameters, model = awake(config), model_of(config)
     tokens = TOKENS[: CHUNK + 3]
     projected(model(torch.tensor(tokens))[0]).backward()
-    gradients = Hope.from_reference(parameters, config, mixer=mixer)
+    gradients = Hope.from_reference(parameters, config)
     with torch.no_grad():
         for mine, theirs in zip(gradients.parameters(), model.parameters(), strict=True):
             mine.copy_(theirs.grad)
@@ -178,16 +181,16 @@ def test_gradients_equal_central_differences_of_the_numpy_model(config: HopeConf
 
         def along(distance: float, name: str = name, way: Any = direction) -> float:
             moved = parameters | {name: parameters[name] + distance * way}
-            return float(projected(literal.hope(tokens, moved, config, mixer=mixer)[0]))
+            return float(projected(literal.hope(tokens, moved, config)[0]))
 
         slope = (along(h) - along(-h)) / (2 * h)
         got = float(np.sum(by_name[name] * direction))
         assert abs(got - slope) <= 1e-7 * max(1.0, abs(slope)), (name, got, slope)
 
 
-@pytest.mark.parametrize(("config", "mixer"), some_slow(EACH, WITH_GRADIENT))
-def test_every_parameter_has_a_gradient(config: HopeConfig, mixer: str) -> None:
-    model = model_of(config, mixer)
+@pytest.mark.parametrize("config", some_slow(EACH, WITH_GRADIENT))
+def test_every_parameter_has_a_gradient(config: HopeConfig) -> None:
+    model = model_of(config)
     projected(model(torch.tensor(TOKENS))[0]).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
@@ -196,10 +199,10 @@ def test_every_parameter_has_a_gradient(config: HopeConfig, mixer: str) -> None:
 
 
 @few_at_once
-def test_computing_again_changes_neither_numbers_nor_gradients(config: HopeConfig, mixer: str) -> None:
+def test_computing_again_changes_neither_numbers_nor_gradients(config: HopeConfig) -> None:
     found = []
     for recompute in (False, True):
-        model = model_of(config, mixer, 1)
+        model = model_of(config.replace(blocks=1))
         logits, state = model(torch.tensor(TOKENS), recompute=recompute)
         projected(logits).backward()
         found.append((logits, state, [parameter.grad for parameter in model.parameters()]))
@@ -220,7 +223,7 @@ def test_only_then_is_anything_computed_again(monkeypatch: pytest.MonkeyPatch) -
         return original(*args, **kwargs)
 
     monkeypatch.setattr(memories, "checkpoint", counted)
-    model = model_of(*EACH["two heads"])
+    model = model_of(EACH["two heads"])
     model(torch.tensor(TOKENS))
     assert not calls
     model(torch.tensor(TOKENS), recompute=True)
@@ -228,11 +231,11 @@ def test_only_then_is_anything_computed_again(monkeypatch: pytest.MonkeyPatch) -
 
 
 @few_at_once
-def test_the_gradient_flows_through_a_split(config: HopeConfig, mixer: str) -> None:
+def test_the_gradient_flows_through_a_split(config: HopeConfig) -> None:
     """One pass or two: the same gradient; a detached state cuts it."""
     found = []
     for cut in (0, 5, -5):
-        model, tokens = model_of(config, mixer, 1), torch.tensor(TOKENS)
+        model, tokens = model_of(config.replace(blocks=1)), torch.tensor(TOKENS)
         first, state = model(tokens[: abs(cut)])
         state = states.mapped(torch.Tensor.detach, state) if cut < 0 else state
         second, _ = model(tokens[abs(cut) :], state)
@@ -244,8 +247,8 @@ def test_the_gradient_flows_through_a_split(config: HopeConfig, mixer: str) -> N
 
 
 @few_at_once
-def test_a_gradient_reaches_the_incoming_state(config: HopeConfig, mixer: str) -> None:
-    model = model_of(config, mixer, 1)
+def test_a_gradient_reaches_the_incoming_state(config: HopeConfig) -> None:
+    model = model_of(config.replace(blocks=1))
     _, before = model(torch.tensor(TOKENS[:5]))
     given = states.mapped(lambda tensor: tensor.detach().clone().requires_grad_(), before)
     logits, after = model(torch.tensor(TOKENS[5:]), given)

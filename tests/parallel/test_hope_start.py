@@ -8,19 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hope_models import ATTENTION, FEW, SMALL, VOCABULARY, awake, model_of
+from hope_models import ATTENTION, FEW, SMALL, awake, model_of
 from hope_models import TOKENS as NUMBERS
 from selection import some_slow
 
 from hope_ref.config import HopeConfig
-from hope_ref.parallel import hope_layers
-from hope_ref.parallel.hope import Hope, HopeAttention
-from hope_ref.parallel.mixers import MIXERS
+from hope_ref.parallel import layers
+from hope_ref.parallel.hope import MIXERS, Hope
 from hope_ref.reference import hope as literal
-from hope_ref.reference import memory_parameters
+from hope_ref.reference.parameters import init_memories, parameter_shapes
 
 EACH, TOKENS = FEW, torch.tensor(NUMBERS)
-each = pytest.mark.parametrize(("config", "mixer"), EACH.values(), ids=EACH)
+each = pytest.mark.parametrize("config", EACH.values(), ids=EACH)
 OWN = EACH.keys() - {"no convolution"}  # "bare" has none either
 
 
@@ -28,26 +27,28 @@ OWN = EACH.keys() - {"no convolution"}  # "bare" has none either
 
 
 @each
-def test_names_and_shapes_are_those_of_the_reference(config: HopeConfig, mixer: str) -> None:
-    model = Hope(config, VOCABULARY, 3, mixer=mixer)
+def test_names_and_shapes_are_those_of_the_reference(config: HopeConfig) -> None:
+    config = config.replace(blocks=3)
+    model = Hope(config)
     arrays = model.to_reference()
-    assert {n: a.shape for n, a in arrays.items()} == literal.parameter_shapes(config, VOCABULARY, 3, mixer)
+    assert {n: a.shape for n, a in arrays.items()} == parameter_shapes(config)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
-    literal.hope(TOKENS.numpy(), arrays, config, mixer=mixer)
+    literal.hope(TOKENS.numpy(), arrays, config)
 
 
 @pytest.mark.parametrize("step", ["implicit", "explicit", "normalized"])
 def test_starting_values(step: str) -> None:
-    sizes = {"width": 64, "heads": 4, "hidden": 24, "eta_init": (0.6, 0.2), "alpha_init": 0.99}
+    sizes = {"width": 64, "heads": 4, "hidden": 24, "vocabulary": 300, "blocks": 1}
+    sizes |= {"eta_init": (0.6, 0.2), "alpha_init": 0.99}
     config = HopeConfig(**sizes, step=step, memory_w1_std=0.3, variant="independent", signal="associative")
-    model = Hope(config, 300, 1)
+    model = Hope(config)
     p = {name: parameter.detach().double() for name, parameter in model.named_parameters()}
     eye = torch.eye(64).double()
     for name in ("p_key", "p_value", "w_query", "output"):
         w = p[f"blocks.0.mixer.{name}"]
         torch.testing.assert_close(w @ w.mT, eye, rtol=0, atol=1e-5)
         assert (w - eye).abs().max() > 0.1
-    for name in hope_layers.CONVOLUTIONS:
+    for name in layers.CONVOLUTIONS:
         kernel = p[f"blocks.0.mixer.{name}"]
         assert torch.equal(kernel, torch.tensor([0.0, 0, 0, 1]).double().expand(64, 4))
     ones = ["norm", "blocks.0.mixer.norm", "blocks.0.mixer.head_norm"]
@@ -61,7 +62,7 @@ def test_starting_values(step: str) -> None:
         assert float(p[at + "w2"].std() * 8) == pytest.approx(1, abs=0.03)
         torch.testing.assert_close(p[at + "value"] @ p[at + "value"].mT, eye, rtol=0, atol=1e-5)
     own = {n.rsplit(".", 1)[1]: t for n, t in p.items() if ".mixer." in n}
-    like = memory_parameters.init(config, 0)
+    like = init_memories(config, 0)
     for memory in config.memories:
         w2 = own[f"w2_{memory}"]  # (4, 24, 16), twice an orthonormal one, every head's its own
         torch.testing.assert_close(
@@ -85,15 +86,23 @@ def test_starting_values(step: str) -> None:
 
 
 def test_memories_start_empty_by_default_and_linear_ones_small() -> None:
-    own = dict(Hope(HopeConfig(width=64, architecture="linear"), 5, 1).blocks[0].mixer.named_parameters())
+    model = Hope(HopeConfig(width=64, architecture="linear", blocks=1))
+    own = dict(model.blocks[0].mixer.named_parameters())
     assert torch.equal(own["w_memory"], torch.zeros(1, 64, 64))
     assert float(own["w_k"].detach().std() * 16) == pytest.approx(1, abs=0.05)
 
 
 def test_the_gradient_where_training_starts_is_the_measured_slope() -> None:
     """Where memories start empty some surprises are exactly 0; their norm must have a gradient all the same."""
-    config = HopeConfig(width=4, memory_chunk_size=2, projection_chunk_size=2, levels_chunk_sizes=(2, 4))
-    model, generator = Hope(config, 5, 1).double(), torch.Generator().manual_seed(0)
+    config = HopeConfig(
+        width=4,
+        vocabulary=5,
+        blocks=1,
+        memory_chunk_size=2,
+        projection_chunk_size=2,
+        levels_chunk_sizes=(2, 4),
+    )
+    model, generator = Hope(config).double(), torch.Generator().manual_seed(0)
     tokens = torch.tensor([1, 2, 3, 0, 4])
 
     def loss() -> torch.Tensor:
@@ -114,7 +123,7 @@ def test_the_gradient_where_training_starts_is_the_measured_slope() -> None:
 
 
 def test_logits_start_with_about_unit_variance() -> None:
-    model = Hope(HopeConfig(width=64), 300, 1)
+    model = Hope(HopeConfig(width=64, vocabulary=300, blocks=1))
     with torch.no_grad():
         logits, _ = model(torch.randint(300, (8, 32), generator=torch.Generator().manual_seed(0)))
     assert 0.5 < float(logits.std()) < 2
@@ -122,10 +131,8 @@ def test_logits_start_with_about_unit_variance() -> None:
 
 @pytest.mark.parametrize("mixer", MIXERS)
 def test_the_seed_decides(mixer: str) -> None:
-    config = HopeConfig(**SMALL)
-
     def drawn(seed: int | None) -> list[torch.Tensor]:
-        return [p.detach() for p in Hope(config, VOCABULARY, 2, mixer=mixer, seed=seed).parameters()]
+        return [p.detach() for p in Hope(HopeConfig(**SMALL, mixer=mixer, seed=seed)).parameters()]
 
     before = torch.random.get_rng_state()
     one, again, other = drawn(3), drawn(3), drawn(4)
@@ -143,31 +150,31 @@ def test_the_seed_decides(mixer: str) -> None:
 
 
 @each
-def test_there_and_back(config: HopeConfig, mixer: str) -> None:
-    parameters = awake(config, mixer)
-    back = Hope.from_reference(parameters, config, mixer=mixer).to_reference()
+def test_there_and_back(config: HopeConfig) -> None:
+    parameters = awake(config)
+    back = Hope.from_reference(parameters, config).to_reference()
     assert back.keys() == parameters.keys()
     for name, array in parameters.items():
         np.testing.assert_array_equal(back[name], array, err_msg=name)
         assert back[name].dtype == np.float64
         assert not np.shares_memory(back[name], array)
-    single = Hope.from_reference(parameters, config, mixer=mixer, dtype=torch.float32)
+    single = Hope.from_reference(parameters, config, dtype=torch.float32)
     assert {p.dtype for p in single.parameters()} == {torch.float32}
 
 
 @pytest.mark.parametrize("mixer", MIXERS)
 def test_baselines_go_there_and_back_too(mixer: str) -> None:
     options = {"gated": False, "beta_max": 2.0} if mixer == "gated_delta_rule" else {}
-    config = HopeConfig(**SMALL, heads=2)
-    model = Hope(config, VOCABULARY, 2, mixer=mixer, seed=5, **options).double()
-    back = Hope.from_reference(model.to_reference(), config, mixer=mixer, **options)
+    config = HopeConfig(**SMALL, heads=2, mixer=mixer, seed=5, **options)
+    model = Hope(config).double()
+    back = Hope.from_reference(model.to_reference(), config)
     assert torch.equal(back(TOKENS)[0], model(TOKENS)[0])
 
 
 def test_reference_names_stay_differentiable() -> None:
-    config, mixer = EACH["two heads"]
-    leaves = {n: torch.tensor(a, requires_grad=True) for n, a in awake(config, mixer).items()}
-    model = Hope(config, VOCABULARY, 2).double()
+    config = EACH["two heads"]
+    leaves = {n: torch.tensor(a, requires_grad=True) for n, a in awake(config).items()}
+    model = Hope(config).double()
     named = model.from_reference_names(leaves)
     torch.func.functional_call(model, named, (TOKENS,))[0].square().sum().backward()
     assert all(leaf.grad is not None for leaf in leaves.values())
@@ -180,8 +187,8 @@ GOOD = awake(HopeConfig(**SMALL))
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ([1], "parameters must be a dict with 'embedding', got list"),
-        ({"norm": np.ones(4)}, "parameters must be a dict with 'embedding', got dict"),
+        ([1], "parameters must be a dict by name, got list"),
+        ({"norm": np.ones(4)}, "parameters must be those of such a model; missing: blocks.0.conv_key, .*unknown: none"),
         (GOOD | {"extra": np.ones(1)}, "missing: none, unknown: extra"),
         (GOOD | {"blocks.x.norm": np.ones(4)}, "missing: none, unknown: blocks.x.norm"),
         (GOOD | {"blocks.999999999.norm": np.ones(4)}, "missing: none, unknown: blocks.999999999.norm"),
@@ -196,9 +203,9 @@ def test_bad_parameters_are_named(parameters: Any, message: str) -> None:
         Hope.from_reference(parameters, HopeConfig(**SMALL))
 
 
-@pytest.mark.parametrize(("config", "mixer"), some_slow(EACH, OWN))
-def test_state_dict_goes_round(config: HopeConfig, mixer: str) -> None:
-    model, other = model_of(config, mixer), Hope(config, VOCABULARY, 2, mixer=mixer, seed=9).double()
+@pytest.mark.parametrize("config", some_slow(EACH, OWN))
+def test_state_dict_goes_round(config: HopeConfig) -> None:
+    model, other = model_of(config), Hope(config.replace(seed=9)).double()
     logits, _ = model(TOKENS[:5])
     assert not torch.equal(logits, other(TOKENS[:5])[0])
     other.load_state_dict(model.state_dict())
@@ -206,11 +213,7 @@ def test_state_dict_goes_round(config: HopeConfig, mixer: str) -> None:
     assert list(model.state_dict()) == [name for name, _ in model.named_parameters()], "no hidden buffers"
 
 
-def test_hope_attention_is_hope_with_attention() -> None:
-    config = HopeConfig(**SMALL)
-    one, other = HopeAttention(config, 5, 2, seed=3), Hope(config, 5, 2, mixer=ATTENTION, seed=3)
-    assert torch.equal(one(TOKENS)[0], other(TOKENS)[0])
-    made = HopeAttention.from_reference(other.to_reference(), config, dtype=torch.float32)
-    assert torch.equal(made(TOKENS)[0], other(TOKENS)[0])
-    assert "vocabulary=5, mixer='softmax_attention'" in repr(one)
-    assert "width=4, heads=1" in repr(one)
+def test_a_model_says_what_it_is() -> None:
+    shown = repr(Hope(HopeConfig(**SMALL, mixer=ATTENTION)))
+    assert "vocabulary=5, mixer='softmax_attention'" in shown
+    assert "width=4, heads=1" in shown

@@ -89,6 +89,18 @@ def test_differentiable_in_every_argument() -> None:
     assert torch.autograd.gradcheck(parallel.momentum.ema_step, (m, g, rates[0]))
 
 
+@pytest.mark.parametrize("write", WRITES)
+def test_zeros_have_both_derivatives(write: str) -> None:
+    w, m, g = draw(2, 3)
+    g[0], m[:, 1] = 0, 0
+    given = [value.requires_grad_() for value in (w, m, g)]
+    assert torch.autograd.gradgradcheck(lambda *a: delta_momentum_step(*a, 0.3, 0.9, write=write), given)
+    zero = torch.zeros(2, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(
+        lambda *a: delta_momentum_step(*a, 0.3, 0.9, write=write), (w, m, zero)
+    )
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_keeps_the_dtype(dtype: torch.dtype) -> None:
     w, m, g = (value.to(dtype) for value in draw(3, 4))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from hope_ref import parallel, reference
 
@@ -57,12 +58,48 @@ def test_differentiable() -> None:
     assert torch.autograd.gradcheck(orthogonality_step, (x, zeta))
 
 
-@pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-5), (torch.bfloat16, 0.05)])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_both_derivatives_at_a_zero_matrix_are_the_limits(steps: int) -> None:
+    """Against central differences far within the 1e-7 that is added to the norm."""
+    zero = torch.zeros(2, 3, dtype=torch.float64)
+    probe, direction, h = draw(2, 3), draw(3, 2).mT, 1e-14
+
+    def slope(x: Tensor) -> Tensor:
+        x = x.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad((probe * newton_schulz(x, steps)).sum(), x, create_graph=True)
+        return gradient
+
+    ends = [(probe * newton_schulz(s * direction, steps)).sum() for s in (h, -h)]
+    by_differences = (ends[0] - ends[1]) / (2 * h)
+    torch.testing.assert_close((slope(zero) * direction).sum(), by_differences, rtol=1e-5, atol=0)
+    x = zero.requires_grad_()
+    (gradient,) = torch.autograd.grad((probe * newton_schulz(x, steps)).sum(), x, create_graph=True)
+    (second,) = torch.autograd.grad((gradient * direction).sum(), x)
+    torch.testing.assert_close(
+        (slope(h * direction) - slope(-h * direction)).detach(), second, rtol=0, atol=1e-3
+    )
+
+
+@pytest.mark.parametrize(
+    ("dtype", "size"),
+    [(torch.float16, 6e4), (torch.bfloat16, 3e38), (torch.float32, 3e38), (torch.float64, 1e308)],
+)
+def test_large_entries_do_not_overflow(dtype: torch.dtype, size: float) -> None:
+    small = torch.tensor([[1.0, 0.25, 0.0], [-0.5, 1.0, 0.75]], dtype=torch.float64)
+    got = newton_schulz((size * small).to(dtype))
+    assert got.dtype == dtype
+    torch.testing.assert_close(got.double(), newton_schulz(small), rtol=0.01, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "bound"), [(torch.float32, 1e-5), (torch.bfloat16, 0.005), (torch.float16, 0.0005)]
+)
 def test_low_precision_stays_near(dtype: torch.dtype, bound: float) -> None:
     x = draw(8, 64, 48)
-    got = newton_schulz(x.to(dtype))
+    with torch.autocast("cpu", torch.bfloat16):  # as if it were not there
+        got = newton_schulz(x.to(dtype))
     assert got.dtype == dtype
-    want = newton_schulz(x)
+    want = newton_schulz(x.to(dtype).double())
     assert (got.double() - want).norm() / want.norm() < bound
 
 

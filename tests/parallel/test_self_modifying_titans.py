@@ -14,6 +14,7 @@ from selection import some_slow
 from hope_ref.config import CHOICES, HopeConfig
 from hope_ref.parallel.self_modifying_titans import State, self_modifying_titans
 from hope_ref.reference import self_modifying_titans as literal
+from hope_ref.reference.parameters import random_parameters
 from hope_ref.validation import Array
 
 tensors, results = drawing.tensors, drawing.results
@@ -52,7 +53,7 @@ def views(length: int, d: int = 4, seed: int = 0, lead: tuple[int, ...] = ()) ->
 
 
 def drawn(config: HopeConfig, length: int, d: int = 4, hidden: int = 5) -> Any:
-    parameters = literal.random_parameters(config, d, hidden, 0)
+    parameters = random_parameters(config, d, hidden, 0)
     return drawing.Drawn(config, parameters, views(length, d))
 
 
@@ -120,7 +121,7 @@ def test_the_random_combinations_are_what_they_say() -> None:
 
 def test_an_overflow_passes_into_outputs_and_state() -> None:
     config = HopeConfig.printed(memory_chunk_size=4, projection_chunk_size=4, objective="dot")
-    parameters = literal.random_parameters(config, 4, 5, 0)
+    parameters = random_parameters(config, 4, 5, 0)
     parameters |= {"alpha_bias": np.array(20.0), "alpha_readout": np.zeros(4)}  # nothing is forgotten
     x = views(60)
     want, _ = literal.self_modifying_titans(*x, parameters, config)
@@ -143,7 +144,7 @@ def test_leading_axes_are_so_many_separate_runs(
     """Heads with parameters of their own: x (batch, heads, T, d), parameters (heads, …). As for training, and without."""
     config = EACH[name]
     x = views(11, lead=lead)
-    each = [literal.random_parameters(config, 4, 5, seed) for seed in range(int(np.prod(own, dtype=int)))]
+    each = [random_parameters(config, 4, 5, seed) for seed in range(int(np.prod(own, dtype=int)))]
     stacked = {n: np.stack([p[n] for p in each]).reshape(own + each[0][n].shape) for n in each[0]}
     found = []
     for training in (True, False):

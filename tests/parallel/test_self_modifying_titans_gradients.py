@@ -12,9 +12,9 @@ from selection import some_slow
 from torch.autograd.graph import saved_tensors_hooks
 
 from hope_ref.config import CHOICES, HopeConfig
-from hope_ref.parallel.memory_network import _Apply, _BackThroughSilu
 from hope_ref.parallel.self_modifying_titans import State, self_modifying_titans
 from hope_ref.reference import self_modifying_titans as literal
+from hope_ref.reference.parameters import random_parameters
 
 PARTS = ("weights", "boundary", "momentum")
 
@@ -54,7 +54,7 @@ def problem(
     """Views and parameters as leaves."""
     rng = np.random.default_rng(0)
     x = [torch.tensor(rng.normal(size=(length, d)), requires_grad=True) for _ in range(3)]
-    parameters = literal.random_parameters(config, d, hidden, 0)
+    parameters = random_parameters(config, d, hidden, 0)
     return x, {n: torch.tensor(a, requires_grad=True) for n, a in parameters.items()}
 
 
@@ -163,7 +163,7 @@ def test_heads_with_parameters_of_their_own_have_gradients_of_their_own() -> Non
     config = EACH["momentum"]
     rng = np.random.default_rng(3)
     x = [torch.tensor(rng.normal(size=(2, 3, 9, 4)), requires_grad=True) for _ in range(3)]
-    each = [literal.random_parameters(config, 4, 5, seed) for seed in range(3)]
+    each = [random_parameters(config, 4, 5, seed) for seed in range(3)]
     parameters = {n: torch.tensor(np.stack([p[n] for p in each]), requires_grad=True) for n in each[0]}
     weights = torch.tensor(rng.normal(size=(2, 3, 9, 4)))
     outputs, _ = self_modifying_titans(*x, parameters, config)
@@ -236,19 +236,3 @@ def test_without_gradients_recomputing_changes_nothing() -> None:
         plain, _ = self_modifying_titans(*x, parameters, EACH["default"])
         again, _ = self_modifying_titans(*x, parameters, EACH["default"], recompute=True)
     assert torch.equal(plain, again)
-
-
-# --- the pieces that bring a backward pass of their own -----------------------------------------------------------------
-
-
-def test_the_pieces_are_differentiated_correctly_once_and_twice() -> None:
-    generator = torch.Generator().manual_seed(0)
-
-    def random(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, dtype=torch.float64, generator=generator, requires_grad=True)
-
-    weight, z = random(2, 3, 4), random(1, 5, 4)
-    g, inner = random(2, 3), random(2, 3)
-    for function, arguments in ((_Apply.apply, (weight, z)), (_BackThroughSilu.apply, (g, inner))):
-        assert torch.autograd.gradcheck(function, arguments)
-        assert torch.autograd.gradgradcheck(function, arguments)

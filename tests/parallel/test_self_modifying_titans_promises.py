@@ -13,10 +13,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hope_ref.config import HopeConfig
-from hope_ref.parallel import doors
 from hope_ref.parallel.memory_states import groups
-from hope_ref.parallel.self_modifying_titans import State, self_modifying_titans
-from hope_ref.reference import self_modifying_titans as literal
+from hope_ref.parallel.self_modifying_titans import State, self_modifying_titans, stream
+from hope_ref.reference.parameters import random_parameters
 
 CONFIGS = {
     "default": HopeConfig(memory_chunk_size=2, projection_chunk_size=4),
@@ -33,7 +32,7 @@ def problem(
 ) -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:
     rng = np.random.default_rng(0)
     x = [torch.tensor(rng.normal(size=(length, 4)), dtype=dtype) for _ in range(3)]
-    parameters = literal.random_parameters(config, 4, 5, 0)
+    parameters = random_parameters(config, 4, 5, 0)
     return x, {n: torch.tensor(a, dtype=dtype) for n, a in parameters.items()}
 
 
@@ -52,30 +51,32 @@ class NoLook(TorchDispatchMode):
 @pytest.mark.parametrize("length", some_slow({"0": 0, "1": 1, "5": 5}, ["5"]))
 @pytest.mark.parametrize("kind", some_slow({"meta": "meta", "fake": "fake"}, ["meta"]))
 def test_forward_and_backward_know_only_shapes(config: HopeConfig, length: int, kind: str) -> None:
-    """Tensors without values: as on a device that the host does not wait for, where the door looks at none either."""
-    device, mode, door = "meta", contextlib.nullcontext(), contextlib.nullcontext()
-    if kind == "fake":  # on the CPU the door looks, and nothing else may
-        device, mode, door = "cpu", FakeTensorMode(), doors.trust()
+    """Tensors without values: as on a device that the host does not wait for, where the checks look at none either."""
+    run, device, mode = self_modifying_titans, "meta", contextlib.nullcontext()
+    if kind == "fake":  # on the CPU the checks look, and nothing else may
+        run, device, mode = stream, "cpu", FakeTensorMode()
     x, parameters = problem(config, length)
-    with mode, door:
+    with mode:
         fake_x = [torch.empty(view.shape, device=device, requires_grad=True) for view in x]
         fake = {n: torch.empty(t.shape, device=device, requires_grad=True) for n, t in parameters.items()}
-        outputs, state = self_modifying_titans(*fake_x, fake, config)
+        outputs, state = run(*fake_x, fake, config, None)
         assert outputs.shape == (length, 4)
         assert outputs.device.type == device
         for name, weight in state.weights.items():
             assert weight.shape == parameters[name].shape
-        more, _ = self_modifying_titans(*fake_x, fake, config, state)
+        more, _ = run(*fake_x, fake, config, state)
         if length:
             more.sum().backward()
             assert fake["eta_readout"].grad is not None
 
 
 @each
-def test_nothing_is_looked_at_once_the_door_is_passed(config: HopeConfig) -> None:
+def test_nothing_is_looked_at_behind_the_checks(config: HopeConfig) -> None:
     x, parameters = problem(config)
-    with doors.trust(), NoLook():
-        self_modifying_titans(*x, parameters, config)
+    with NoLook():
+        outputs, state = stream(*x, parameters, config, None)
+        stream(*x, parameters, config, state)
+    assert torch.equal(outputs, self_modifying_titans(*x, parameters, config)[0])
 
 
 def test_the_test_for_looks_sees_one() -> None:
@@ -86,8 +87,7 @@ def test_the_test_for_looks_sees_one() -> None:
 def test_within_a_model_values_are_not_judged() -> None:
     x, parameters = problem(CONFIGS["default"])
     x[0][2, 1] = torch.nan
-    with doors.trust():
-        outputs, _ = self_modifying_titans(*x, parameters, CONFIGS["default"])
+    outputs, _ = stream(*x, parameters, CONFIGS["default"], None)
     assert torch.isfinite(outputs[:2]).all()
     assert not torch.isfinite(outputs[2]).all()
 
@@ -180,7 +180,7 @@ def bad_input() -> list[tuple[str, dict[str, Any], str]]:
         ("leading axes", changed(alpha_bias=torch.zeros(3).double()), r"parameters\['alpha_bias'\] .* broadcast to \(\), got \(3,\)"),
         ("parameter NaN", changed(w1_k=parameters["w1_k"] * torch.nan) | {"state": None}, r"parameters\['w1_k'\] must be finite, got 20"),
         ("parameter device", {"parameters": {n: t.to("meta") for n, t in parameters.items()}}, r"must be on the device of x_key, cpu, got meta"),
-        ("state", {"state": (1, 2)}, "state must be a State or None, got tuple"),
+        ("state", {"state": (1, 2)}, "state must be a State, got tuple"),
         ("state part", {"state": state._replace(weights=[1])}, "state.weights must be a dict of named tensors, got list"),
         ("state names", of_state("momentum", b1_k=None), "state.momentum must hold .* missing: b1_k"),
         ("state array", of_state("weights", w1_k=np.zeros((4, 5))), r"state.weights\['w1_k'\] must be a torch.Tensor, got ndarray"),

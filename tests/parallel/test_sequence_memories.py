@@ -163,6 +163,55 @@ def test_causality_by_perturbation(rule: Rule) -> None:
         assert (moved[token] - y[token]).abs().max() > 1e-3, f"token {token} did not reach its own output"
 
 
+# --- retentions of exactly 0 ------------------------------------------------------------------------------------------
+
+ZEROS = {"one": (2,), "several": (0, 3, 4), "all": tuple(range(6))}
+forgetting = pytest.mark.parametrize("rule", [RULES[0], RULES[2]], ids=lambda rule: rule.name)
+zeros = pytest.mark.parametrize("places", ZEROS.values(), ids=ZEROS)
+
+
+@forgetting
+@zeros
+@pytest.mark.parametrize("chunk_size", [1, 2, 3, 6])
+def test_the_gradient_by_a_retention_of_zero(rule: Rule, places: tuple[int, ...], chunk_size: int) -> None:
+    """Against the token loop by autograd, and against the NumPy loop, one-sided: it is linear in each retention."""
+    arguments = sample(rule, 6, seed=6)
+    arguments["alpha"][list(places)] = 0.0
+    ours, theirs = tensors(arguments, gradient=True), tensors(arguments, gradient=True)
+    weighted_sum(*rule.torch(**ours, chunk_size=chunk_size), seed=1).backward()
+    weighted_sum(*literal_loop(rule, **theirs), seed=1).backward()
+    for name, tensor in ours.items():
+        assert tensor.grad is not None
+        torch.testing.assert_close(
+            tensor.grad, theirs[name].grad, rtol=1e-10, atol=1e-10, msg=lambda m, n=name: f"{n}: {m}"
+        )
+    here = weighted_sum(*rule.numpy(**arguments), seed=1)
+    for place in places:
+        moved = arguments["alpha"].copy()
+        moved[place] = 0.5
+        slope = (weighted_sum(*rule.numpy(**(arguments | {"alpha": moved})), seed=1) - here) / 0.5
+        assert ours["alpha"].grad is not None
+        assert abs(float(ours["alpha"].grad[place]) - slope) <= 1e-11 * max(1.0, abs(slope))
+        assert abs(slope) > 1e-3
+
+
+@forgetting
+@zeros
+def test_that_gradient_passes_through_every_split(rule: Rule, places: tuple[int, ...]) -> None:
+    arguments = sample(rule, 6, seed=6)
+    arguments["alpha"][list(places)] = 0.0
+    found = []
+    for split in range(7):
+        given = tensors(arguments, gradient=True)
+        first, rest = ({n: a[part] for n, a in given.items() if n != "memory"} for part in (slice(split), slice(split, None)))  # fmt: skip
+        y_first, state = rule.torch(**first, memory=given["memory"], chunk_size=3)
+        y_rest, state = rule.torch(**rest, memory=state, chunk_size=3)
+        weighted_sum(torch.cat([y_first, y_rest]), state, seed=1).backward()
+        found.append(given["alpha"].grad)
+    for gradient in found[1:]:
+        torch.testing.assert_close(gradient, found[0], rtol=0, atol=1e-11)
+
+
 @every_rule
 def test_no_tokens_change_nothing(rule: Rule) -> None:
     arguments = sample(rule, 0)

@@ -10,12 +10,11 @@ import torch
 
 from hope_ref.config import HopeConfig
 from hope_ref.parallel import states
-from hope_ref.parallel.hope import Hope
+from hope_ref.parallel.hope import MIXERS, Hope
 from hope_ref.parallel.hope_adaptation import adapt
-from hope_ref.parallel.mixers import MIXERS
 
 CONFIG = HopeConfig(width=4, heads=2, hidden=3, memory_chunk_size=2, projection_chunk_size=4,
-                    levels_chunk_sizes=(2, 4), inner_momentum=0.3)  # fmt: skip
+                    levels_chunk_sizes=(2, 4), inner_momentum=0.3, vocabulary=5)  # fmt: skip
 TOKENS = torch.tensor([[1, 4, 0, 2, 2], [3, 1, 0, 4, 1]])
 
 
@@ -37,7 +36,7 @@ def equal(one: Any, other: Any) -> None:
 @pytest.mark.parametrize("mixer", MIXERS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_state_goes_through_its_file(mixer: str, dtype: torch.dtype, tmp_path: Path) -> None:
-    model = Hope(CONFIG, 5, 2, mixer=mixer).to(dtype)
+    model = Hope(CONFIG.replace(mixer=mixer)).to(dtype)
     _, state = model(TOKENS)
     states.save_state(tmp_path / "state.pt", state)
     back = states.load_state(tmp_path / "state.pt", model.initial_state((2,)))
@@ -49,7 +48,7 @@ def test_a_state_goes_through_its_file(mixer: str, dtype: torch.dtype, tmp_path:
 
 
 def test_an_adapting_state_goes_through_its_file(tmp_path: Path) -> None:
-    model = Hope(CONFIG, 5, 2).double()
+    model = Hope(CONFIG).double()
     _, state = adapt(model, TOKENS)
     states.save_state(str(tmp_path / "state.pt"), state)
     _, like = adapt(model, TOKENS[:, :0])
@@ -57,8 +56,8 @@ def test_an_adapting_state_goes_through_its_file(tmp_path: Path) -> None:
 
 
 def test_names_are_plain() -> None:
-    names = states.flattened(Hope(CONFIG, 5, 2).initial_state())
-    wanted = {"position", "blocks.0.mixer.key_inputs", "blocks.1.mixer.memory.weights.w1_k"}
+    names = states.flattened(Hope(CONFIG).initial_state())
+    wanted = {"position", "config", "blocks.0.mixer.key_inputs", "blocks.1.mixer.memory.weights.w1_k"}
     wanted |= {"blocks.1.continuum.levels.0.gram2", "blocks.0.mixer.memory.position"}
     assert wanted <= set(names)
     assert states.flattened(None) == {}
@@ -97,7 +96,7 @@ def test_views_are_saved_without_what_lies_behind_them(tmp_path: Path) -> None:
     assert (tmp_path / "slice.pt").stat().st_size < 10_000
     back = states.load_state(tmp_path / "slice.pt", {"a": large[:1, :1], "b": large[:1, :1]})
     assert torch.equal(back["b"], large.mT[3:4, :5])
-    model = Hope(CONFIG.replace(width=32), 5, 2)
+    model = Hope(CONFIG.replace(width=32))
     for state in (model.initial_state((3,)), model(TOKENS)[1]):
         states.save_state(tmp_path / "state.pt", state)
         leaves = [leaf for leaf in states.flattened(state).values() if isinstance(leaf, torch.Tensor)]
@@ -173,7 +172,7 @@ def test_other_files_are_refused(content: Any, message: str, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])
 def test_a_truncated_file_is_refused(share: float, tmp_path: Path) -> None:
-    path, state = tmp_path / "state.pt", Hope(CONFIG, 5, 1).initial_state()
+    path, state = tmp_path / "state.pt", Hope(CONFIG.replace(blocks=1)).initial_state()
     states.save_state(path, state)
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])

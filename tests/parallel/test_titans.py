@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from selection import some_slow
 from torch import Tensor
 
 from hope_ref import parallel, reference
@@ -241,15 +242,76 @@ def test_gradients_equal_central_differences_of_the_reference(
         ), name
 
 
+ZEROS = {"one": (2,), "several": (0, 3, 4), "all": tuple(range(6))}
+
+
+def one_sided(kind: str, arrays: dict[str, np.ndarray], name: str, place: int, chunk_size: int) -> float:
+    """The derivative of the NumPy loop by one gate at 0, from values at gates >= 0, to 1e-9: four points, error O(h³)."""
+    step, ends = 1e-3, []
+    for times in range(4):
+        moved = arrays[name].copy()
+        moved[place] += times * step
+        ends.append(float(ours_weighted({**arrays, name: moved}, chunk_size)))
+    return (-11 * ends[0] + 18 * ends[1] - 9 * ends[2] + 2 * ends[3]) / (6 * step)
+
+
+GATES = {
+    f"{'+'.join(gates)}, {which}": (gates, places)
+    for gates in (("alpha",), ("mu",), ("alpha", "mu"))
+    for which, places in ZEROS.items()
+}
+
+
 @every_kind
-def test_gradients_stay_finite_where_a_gate_is_zero(kind: str) -> None:
-    given = leaves(kind, 9)
-    with torch.no_grad():
-        given["alpha"][3], given["mu"][5] = 0, 0
-    ours_weighted(given, 4).backward()
-    for name, x in given.items():
-        assert x.grad is not None
-        assert torch.isfinite(x.grad).all(), name
+@pytest.mark.parametrize(
+    ("gates", "places"),
+    some_slow(GATES, ("alpha, one", "alpha, all", "mu, one", "mu, all", "alpha+mu, several")),
+)
+@pytest.mark.parametrize("chunk_size", [1, 2, 3, 6])
+def test_gradients_where_gates_are_zero(
+    kind: str, gates: tuple[str, ...], places: tuple[int, ...], chunk_size: int
+) -> None:
+    """Against an autograd loop, and by the gates themselves against one-sided differences of the NumPy loop."""
+    ours, theirs = leaves(kind, 6), leaves(kind, 6)
+    for given in (ours, theirs):
+        with torch.no_grad():
+            for name in gates:
+                given[name][list(places)] = 0
+    ours_weighted(ours, chunk_size).backward()
+    first = tuple(x for name, x in theirs.items() if name not in PER_TOKEN)
+    weighted(*literal_loop(first, chunk_size, **{n: theirs[n] for n in PER_TOKEN})).backward()
+    for name, tensor in ours.items():
+        assert tensor.grad is not None
+        torch.testing.assert_close(
+            tensor.grad, theirs[name].grad, rtol=1e-10, atol=1e-10, msg=lambda m, n=name: f"{n}: {m}"
+        )
+    arrays = {n: x.detach().numpy() for n, x in ours.items()}
+    for name in gates:
+        slopes = [one_sided(kind, arrays, name, place, chunk_size) for place in places]
+        gradient = ours[name].grad
+        assert gradient is not None
+        for place, slope in zip(places, slopes, strict=True):
+            assert abs(float(gradient[place]) - slope) <= 1e-7 * max(1.0, abs(slope)), (name, place)
+        assert max(map(abs, slopes)) > 1e-4, f"{name} has a derivative"
+
+
+@every_kind
+@pytest.mark.parametrize("places", ZEROS.values(), ids=ZEROS)
+def test_that_gradient_passes_through_every_split(kind: str, places: tuple[int, ...]) -> None:
+    found = []
+    for split in range(7):
+        given = leaves(kind, 6)
+        with torch.no_grad():
+            given["alpha"][list(places)] = given["mu"][list(places)] = 0
+        state, outputs = start(*(x for name, x in given.items() if name not in PER_TOKEN)), []
+        for part in (slice(split), slice(split, None)):
+            y, state = titans(**{n: given[n][part] for n in PER_TOKEN}, state=state, chunk_size=3)
+            outputs.append(y)
+        weighted(torch.cat(outputs), *state[:3]).backward()
+        found.append([given[name].grad for name in ("alpha", "mu")])
+    for gradients in found[1:]:
+        for one, other in zip(gradients, found[0], strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=1e-11)
 
 
 # --- time -------------------------------------------------------------------------------------------------------------

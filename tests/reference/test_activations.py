@@ -1,4 +1,4 @@
-"""SiLU and its derivative against PyTorch, finite differences and the far ends."""
+"""SiLU, its derivative and RMSNorm against PyTorch, finite differences and the far ends."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from hope_ref.reference.activations import sigmoid, silu, silu_derivative
+from hope_ref.reference.activations import rms_norm, sigmoid, silu, silu_derivative
 
 Z = np.concatenate([np.linspace(-30, 30, 241), [0.0, -0.0, 1e-300, -1e-300]])
 
@@ -20,6 +20,16 @@ def test_equals_pytorch_and_its_autograd() -> None:
     (slope,) = torch.autograd.grad(y.sum(), z)
     np.testing.assert_allclose(silu(Z), y.detach().numpy(), rtol=1e-14, atol=1e-300)
     np.testing.assert_allclose(silu_derivative(Z), slope.numpy(), rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e-3, 1.0, 1e6])
+def test_the_norm_is_that_of_pytorch(scale: float) -> None:
+    """Also where 1e-6 inside the root is more than the mean square."""
+    rng = np.random.default_rng(0)
+    x, gain = scale * rng.normal(size=(4, 7)), rng.normal(size=7)
+    want = torch.nn.functional.rms_norm(torch.from_numpy(x), (7,), torch.from_numpy(gain), eps=1e-6)
+    np.testing.assert_allclose(rms_norm(x, gain), want.numpy(), rtol=1e-13, atol=0)
+    np.testing.assert_array_equal(rms_norm(np.zeros(3), np.ones(3)), np.zeros(3))
 
 
 def test_derivative_is_the_measured_slope() -> None:

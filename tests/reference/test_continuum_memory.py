@@ -19,7 +19,7 @@ from hope_ref.reference.continuum_memory import (
     initial_state,
     random_levels,
 )
-from hope_ref.reference.state import load_state, save_state
+from hope_ref.reference.states import load_state, save_state
 
 WIDTH, LENGTH = 3, 19
 SIZES = (2, 4, 8)  # multiples, so that they suit every variant
@@ -422,11 +422,11 @@ def with_state(**changes: Any) -> ContinuumState:
         (X, GOOD, {"signal": "loss"}, "signal must be one of 'task', 'associative', 'none', got 'loss'"),
         (X, GOOD, {"rule": "sgd"}, "rule must be one of 'gd', 'dgd', got 'sgd'"),
         (X, GOOD, {"objective": "l1"}, "objective must be one of 'l2', 'dot', got 'l1'"),
-        (X, GOOD, {"state": START._replace(levels=START.levels[:2])}, r"state.levels must have one entry per level \(3\), got 2"),
+        (X, GOOD, {"state": START._replace(levels=START.levels[:2])}, "state.levels must have 3 entries, got 2"),
         (X, GOOD, {"state": with_state(sum1=np.ones((3, 3)))}, r"state.levels\[0\].sum1 must have shape \(3, 12\), got \(3, 3\)"),
         (X, GOOD, {"state": with_state(w2=START.levels[0].w2.astype(np.float32))}, r"state.levels\[0\].w2 must be a float64 array, got float32"),
         (X, GOOD, {"state": with_state(gram1=0.0)}, r"state.levels\[0\].gram1 must be a float64 array, got float"),
-        (X, GOOD, {"state": START._replace(position=-2)}, "state.position must be an integer >= 1, got -2"),
+        (X, GOOD, {"state": START._replace(position=-2)}, "state.position must be an integer >= 0, got -2"),
     ],
 )  # fmt: skip
 def test_bad_input_is_named(x: Any, parameters: Any, options: dict[str, Any], message: str) -> None:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from selection import some_slow
 
-from hope_ref.reference.activations import silu, silu_derivative
+from hope_ref.reference.activations import rms_norm, silu, silu_derivative
 from hope_ref.reference.continuum_memory import (
     AdaptState,
     Level,
@@ -21,9 +21,8 @@ from hope_ref.reference.continuum_memory import (
     initial_state,
     random_levels,
     read,
-    rms_norm,
 )
-from hope_ref.reference.state import load_state, save_state
+from hope_ref.reference.states import load_state, save_state
 
 WIDTH, SYMBOLS, LENGTH, DECAY = 3, 5, 19, 0.6
 RNG = np.random.default_rng(7)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,15 @@ import torch
 from selection import some_slow
 
 from hope_ref.config import CHOICES, HopeConfig
+from hope_ref.reference.activations import silu
 from hope_ref.reference.delta_rule import delta_rule
-from hope_ref.reference.memory_network import associations, bounded, silu
+from hope_ref.reference.parameters import random_parameters
 from hope_ref.reference.self_modifying_titans import (
     State,
+    associations,
     at_boundary,
+    bounded,
     generate,
-    random_parameters,
     self_modifying_titans,
 )
 from hope_ref.validation import Array
@@ -162,7 +165,7 @@ def test_two_implementations_agree_with_a_repair_switched_off(seeds: range) -> N
 
 def test_a_wrong_sign_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """The comparison can fail: one slope of the activation with the wrong sign."""
-    monkeypatch.setattr("hope_ref.reference.memory_network.silu_derivative", lambda z: -silu(z))
+    monkeypatch.setattr("hope_ref.reference.self_modifying_titans.silu_derivative", lambda z: -silu(z))
     error, _ = disagreement(EACH["default"], random_parameters(EACH["default"], 4, 5, 0), views(9, 4))
     assert error > 1e-3
 
@@ -481,3 +484,63 @@ def test_the_printed_form_overflows_and_hides_nothing_and_either_repair_suffices
         again, after = self_modifying_titans(*x, parameters, config, state)  # a broken state may go on
         assert not np.isfinite(again).any()
         assert not all(np.isfinite(a).all() for a in after.weights.values())
+
+
+# --- bad input -------------------------------------------------------------------------------------------------------
+
+MLP = HopeConfig(memory_chunk_size=2, projection_chunk_size=4, inner_momentum=0.5)
+LINEAR = HopeConfig(architecture="linear", adaptive_query=True)
+
+
+def arguments(config: HopeConfig = MLP) -> dict[str, Any]:
+    """Three tokens, d = 3, h = 4, and the state after them."""
+    x = np.random.default_rng(0).normal(size=(3, 3))
+    given = {
+        "x_key": x,
+        "x_value": x,
+        "x_query": x,
+        "parameters": random_parameters(config, 3, 4, 0),
+        "config": config,
+    }
+    return given | {"state": self_modifying_titans(**given)[1]}
+
+
+BAD: list[tuple[Callable[[dict[str, Any]], dict[str, Any]], str]] = [
+    (lambda a: {"x_key": np.ones(3)}, r"x_key must have shape \(T, d\), got \(3,\)"),
+    (lambda a: {n: np.ones((3, 0)) for n in ("x_key", "x_value", "x_query")}, r"d >= 1, got \(3, 0\)"),
+    (lambda a: {"x_key": np.ones((3, 3), np.float32)}, "x_key must be float64 .* got dtype float32"),
+    (lambda a: {"x_value": np.ones((2, 3))}, r"x_value must have shape \(3, 3\), got \(2, 3\)"),
+    (lambda a: {"x_query": np.full((3, 3), np.nan)}, "x_query must be finite, got 9 NaN"),
+    (lambda a: {"config": {"read": "post"}}, "config must be a HopeConfig, got dict"),
+    (lambda a: {"parameters": None}, "parameters must be a dict of named arrays, got NoneType"),
+    (lambda a: {"parameters": {}}, "parameters must hold w_query, .*; missing: alpha_bias, .*, unknown: none"),
+    (lambda a: {"parameters": a["parameters"] | {"w1_q": 0}}, "parameters must hold .*; missing: none, unknown: w1_q"),
+    (lambda a: {"parameters": a["parameters"] | {"eta_max": 1}}, "missing: none, unknown: eta_max"),
+    (lambda a: {"parameters": a["parameters"] | {"w1_k": np.ones((4, 4))}}, r"'w1_k'\] must have shape \(3, h\)"),
+    (lambda a: {"parameters": a["parameters"] | {"w2_k": np.ones((5, 3))}}, r"'w2_k'\] must have shape \(4, 3\)"),
+    (lambda a: {"parameters": a["parameters"] | {"w1_v": np.ones((3, 5))}}, r"'w1_v'\] must have shape \(3, 4\)"),
+    (lambda a: {"parameters": a["parameters"] | {"w_query": np.ones((3, 4))}}, r"'w_query'\] must have shape \(3, 3\)"),
+    (lambda a: {"parameters": a["parameters"] | {"eta_readout": np.ones(4)}}, r"'eta_readout'\] .* \(3,\), got \(4,\)"),
+    (lambda a: {"parameters": a["parameters"] | {"eta_bias_k": np.ones(1)}}, r"'eta_bias_k'\] .* \(\), got \(1,\)"),
+    (lambda a: {"parameters": a["parameters"] | {"alpha_bias": np.inf}}, r"'alpha_bias'\] must be finite"),
+    (lambda a: {"parameters": a["parameters"] | {"w1_k": np.ones((3, 4), np.float32)}}, "float64 .* got dtype float32"),
+    (lambda a: {"state": 3}, "state must be a State, got int"),
+    (lambda a: {"state": a["state"]._replace(momentum={})}, "state.momentum must hold b1_k, .* missing: b1_alpha"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "message"), BAD, ids=[m[:45] for _, m in BAD])
+def test_bad_input_is_named(change: Callable[[dict[str, Any]], dict[str, Any]], message: str) -> None:
+    given = arguments()
+    with pytest.raises(ValueError, match=message):
+        self_modifying_titans(**{**given, **change(given)})
+
+
+def test_a_linear_memory_has_names_of_its_own() -> None:
+    given = arguments(LINEAR)
+    with pytest.raises(
+        ValueError, match=r"parameters must hold eta_readout, .* missing: none, unknown: w1_k"
+    ):
+        self_modifying_titans(**given | {"parameters": given["parameters"] | {"w1_k": np.ones((3, 4))}})
+    with pytest.raises(ValueError, match=r"'w_q'\] must have shape \(3, 3\), got \(3, 4\)"):
+        self_modifying_titans(**given | {"parameters": given["parameters"] | {"w_q": np.ones((3, 4))}})

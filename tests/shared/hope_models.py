@@ -15,34 +15,32 @@ from hope_ref.validation import Array
 
 SMALL: dict[str, Any] = {
     "memory_chunk_size": 2, "projection_chunk_size": 4, "levels_chunk_sizes": (2, 4), "signal": "associative",
-    "cms_rate": 0.05, "inner_momentum": 0.3, "width": 4, "hidden": 3,
+    "cms_rate": 0.05, "inner_momentum": 0.3, "width": 4, "hidden": 3, "vocabulary": 5,
 }  # fmt: skip
 HOPE, ATTENTION = "self_modifying_titans", "softmax_attention"
 VOCABULARY = 5
 TOKENS = np.array([1, 4, 0, 2, 2, 3, 1, 0, 4])  # 2 C + 1 of the longer chunks
 
-FEW: dict[str, tuple[HopeConfig, str]] = {
-    "two heads": (HopeConfig(**SMALL, heads=2), HOPE),
-    "no convolution": (HopeConfig(**SMALL, convolution_width=0, heads=2), HOPE),
-    "bare": (HopeConfig(**SMALL, convolution_width=0, input_projection=False, adaptive_query=True), HOPE),
-    "linear, dgd": (HopeConfig(**SMALL, architecture="linear", rule="dgd", variant="nested"), HOPE),
-    "task": (HopeConfig(**(SMALL | {"signal": "task", "variant": "independent"})), HOPE),
-    "attention": (HopeConfig(**SMALL, heads=2), ATTENTION),
+FEW: dict[str, HopeConfig] = {
+    "two heads": HopeConfig(**SMALL, heads=2),
+    "no convolution": HopeConfig(**SMALL, convolution_width=0, heads=2),
+    "bare": HopeConfig(**SMALL, convolution_width=0, input_projection=False, adaptive_query=True),
+    "linear, dgd": HopeConfig(**SMALL, architecture="linear", rule="dgd", variant="nested"),
+    "task": HopeConfig(**(SMALL | {"signal": "task", "variant": "independent"})),
+    "attention": HopeConfig(**SMALL, heads=2, mixer=ATTENTION),
 }
 
 
-def awake(config: HopeConfig, mixer: str = HOPE, blocks: int = 2, seed: int = 0) -> dict[str, Array]:
+def awake(config: HopeConfig) -> dict[str, Array]:
     """The start of training, shaken, so that nothing is zero, one or the identity any more."""
-    rng = np.random.default_rng(seed + 100)
-    start = literal.init(config, VOCABULARY, blocks, seed, mixer=mixer)
+    rng = np.random.default_rng(100)
+    start = literal.init(config)
     start |= {name: np.array(3.0) for name in start if name.endswith("alpha_bias")}
     return {name: array + 0.3 * rng.normal(size=array.shape) for name, array in start.items()}
 
 
-def model_of(
-    config: HopeConfig, mixer: str = HOPE, blocks: int = 2, dtype: torch.dtype = torch.float64
-) -> Hope:
-    return Hope.from_reference(awake(config, mixer, blocks), config, mixer=mixer, dtype=dtype)
+def model_of(config: HopeConfig, dtype: torch.dtype = torch.float64) -> Hope:
+    return Hope.from_reference(awake(config), config, dtype=dtype)
 
 
 def tensors(state: Any) -> dict[str, torch.Tensor]:

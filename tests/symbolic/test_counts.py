@@ -16,8 +16,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from hope_ref import parallel, reference
 from hope_ref.config import HopeConfig
 from hope_ref.parallel.self_modifying_titans import self_modifying_titans as in_chunks
-from hope_ref.reference import hope, hope_parameters, memory_states
-from hope_ref.reference.self_modifying_titans import stream
+from hope_ref.reference import hope
+from hope_ref.reference.parameters import init_memories, parameter_shapes, random_parameters
+from hope_ref.reference.self_modifying_titans import State, initial_state, stream
 from hope_ref.symbolic import counts
 from hope_ref.symbolic.counts import number, total
 
@@ -59,11 +60,11 @@ MODELS = [
 
 @pytest.mark.parametrize("config", CORES, ids=str)
 def test_core_is_what_the_arrays_hold(config: HopeConfig) -> None:
-    arrays = reference.self_modifying_titans.init(config, 0)
+    arrays = init_memories(config, 0)
     assert number(total(counts.core_parameters(config)), config) == entries(arrays)
-    state = memory_states.initial_state(arrays, config)
+    state = initial_state(arrays, config)
     parts = counts.core_state(config)
-    for part in memory_states.PARTS:
+    for part in State._fields[:-1]:  # but the position
         assert number(parts.get(part, sp.Integer(0)), config) == entries(getattr(state, part)), part
     for memory in config.memories:
         own = [
@@ -77,9 +78,9 @@ def test_core_is_what_the_arrays_hold(config: HopeConfig) -> None:
 @pytest.mark.parametrize("config", MODELS, ids=range(len(MODELS)))
 @pytest.mark.parametrize("blocks", [1, 3])
 def test_model_is_what_the_arrays_hold(config: HopeConfig, mixer: str, blocks: int) -> None:
-    if mixer == "softmax_attention" and config.head_width % 2:
-        config = config.replace(heads=1)
-    shapes = hope_parameters.parameter_shapes(config, 13, blocks, mixer)
+    heads = 1 if mixer == "softmax_attention" and config.head_width % 2 else config.heads
+    config = config.replace(heads=heads, vocabulary=13, blocks=blocks, mixer=mixer)
+    shapes = parameter_shapes(config)
     held: dict[str, int] = {}
     for name, shape in shapes.items():
         held[part_of(name)] = held.get(part_of(name), 0) + int(np.prod(shape))  # type: ignore[arg-type]
@@ -87,10 +88,10 @@ def test_model_is_what_the_arrays_hold(config: HopeConfig, mixer: str, blocks: i
     assert {part: number(size, config, V=13, N=blocks) for part, size in got.items()} == held
     if config.width > 10:  # building three levels of a wide model takes its time
         return
-    arrays = hope.init(config, 13, blocks, 0, mixer=mixer)
+    arrays = hope.init(config)
     assert number(total(got), config, V=13, N=blocks) == entries(arrays)
     tokens = np.arange(4) % 13
-    state = hope.hope(tokens, arrays, config, mixer=mixer)[1]
+    state = hope.hope(tokens, arrays, config)[1]
     parts = {
         part: number(size, config, N=blocks, T=4) for part, size in counts.state_size(config, mixer).items()
     }
@@ -225,7 +226,7 @@ class Counted(np.ndarray):
 
 def arrays_of(config: HopeConfig) -> tuple[list[Any], dict[str, Any]]:
     rng = np.random.default_rng(0)
-    parameters = reference.self_modifying_titans.random_parameters(config, WIDTH, HIDDEN, 0)
+    parameters = random_parameters(config, WIDTH, HIDDEN, 0)
     return [rng.normal(size=(LENGTH, WIDTH)) for _ in range(3)], parameters
 
 
@@ -238,7 +239,7 @@ def test_token_flops_are_the_products_that_the_reference_makes(configs: list[Hop
     for config in configs:
         views, parameters = arrays_of(config)
         parameters = {name: array.view(Counted) for name, array in parameters.items()}
-        state = memory_states.initial_state(parameters, config)
+        state = initial_state(parameters, config)
         Counted.products = Counted.norms = 0
         stream(*(view[:3].view(Counted) for view in views), parameters, config, state)
         assert Counted.products == 3 * at_sizes(counts.token_flops(config)), config
@@ -346,7 +347,7 @@ def test_pieces_of_the_parallel_floor() -> None:
 def test_the_parallel_floor_makes_little_more_than_the_least(config: HopeConfig) -> None:
     """Never less: the count would be wrong. And no more than a third above it, so that the count speaks of what is run."""
     d, c = 32, 16
-    parameters = tensors(reference.self_modifying_titans.random_parameters(config, d, d, 0))
+    parameters = tensors(random_parameters(config, d, d, 0))
     x = torch.randn(2 * c, d, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     with counter() as count, torch.no_grad():
         in_chunks(x, x, x, parameters, config)

@@ -282,7 +282,7 @@ def core_parameters(rng: Rng) -> Iterator[Any]:
     """The entries of the arrays that the reference makes."""
     for d, h in ((5, 7), (6, 4)):
         config = HopeConfig(width=d, heads=1, hidden=h)
-        yield {"d": d, "h": h}, float(entries(reference.self_modifying_titans.init(config, 0)))
+        yield {"d": d, "h": h}, float(entries(reference.parameters.init_memories(config, 0)))
 
 
 @BINDINGS.simulation("counts.parameters_of_hope")
@@ -297,8 +297,8 @@ def hope_state(rng: Rng) -> Iterator[Any]:
 
 def models(held: Callable[[Any, Any], Any]) -> Iterator[Any]:
     for (d, heads, hidden, levels), blocks in zip(SIZES, (2, 1), strict=True):
-        config = model(d, heads, hidden, levels)
-        arrays = reference.hope.init(config, 11, blocks, 0)
+        config = model(d, heads, hidden, levels).replace(vocabulary=11, blocks=blocks)
+        arrays = reference.hope.init(config)
         state = reference.hope.hope(np.arange(3), arrays, config)[1]
         sizes = {"d": d, "h": hidden, "H": heads, "W": d * heads, "w": config.convolution_width, "V": 11}
         yield sizes | {"N": blocks, "K": levels}, float(entries(held(arrays, state)))

@@ -12,8 +12,7 @@ import sympy as sp
 from hope_ref import symbolic
 from hope_ref.config import HopeConfig
 from hope_ref.reference.activations import silu, silu_derivative
-from hope_ref.reference.memory_network import associations, step_size, write
-from hope_ref.reference.self_modifying_titans import self_modifying_titans
+from hope_ref.reference.self_modifying_titans import associations, self_modifying_titans, step_size, write
 from hope_ref.symbolic import self_modifying_titans as smt
 from hope_ref.symbolic.identity import Identity, Sides, residual
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import cache
 from pathlib import Path
 
 import pytest
 
+from hope_ref import symbolic
 from hope_ref.teaching import coverage
 from hope_ref.teaching.coverage import DEFINITIONS, Place, cited, in_text
 
+ROOT = Path(__file__).parents[2]
 NOT_STATED = {
     "S 1",  # the best memory of all: what a memory is, and what no floor computes
     "S 16",  # printed with the wrong sign (ERRATA.md, row 1), which is proved; what is meant is stated as [S 8]
@@ -114,3 +117,70 @@ def test_the_table_has_a_row_for_every_formula() -> None:
     assert "| S 1 | a definition |" in rows[0]
     assert "`linear_attention.gradient`" in rows[1]
     assert rows[15].split(" | ")[2:4] == ["–", "–"]
+
+
+LINK = re.compile(r"\[`?([^`\]]+)`?\]\(([^)#]+)(?:#L(\d+))?\)")
+
+
+@cache
+def linked() -> dict[str, list[list[tuple[str, str, str]]]]:
+    """By equation: the links of each of the four floors, as (name, path, line)."""
+    rows = [
+        line.strip("| ").split(" | ") for line in coverage.markdown().splitlines() if line.startswith("| ")
+    ]
+    return {row[0]: [LINK.findall(cell) for cell in row[1:]] for row in rows[1:]}
+
+
+def test_a_link_leads_to_the_line_where_its_function_begins_and_that_cites_the_equation() -> None:
+    """Read in the files' own lines: a `def` or `class` of that name, or the head of the file."""
+    for equation, floors in linked().items():
+        for name, path, number in floors[1] + floors[2]:
+            lines, first = (ROOT / path).read_text("utf-8").splitlines(), int(number) - 1
+            own = name.rsplit(".", 1)[-1]
+            if first == 0:
+                assert (own, lines[0][:3]) == (Path(path).stem, '"""'), (equation, path)
+                continue
+            assert re.match(rf" *(def|class) {own}\b", lines[first]), (equation, path, number)
+            indent = len(lines[first]) - len(lines[first].lstrip())
+            inner = (" " * (indent + 1), " " * indent + ")")  # the body, or the end of the signature
+            later = range(first + 1, len(lines))
+            end = next((n for n in later if lines[n].strip() and not lines[n].startswith(inner)), None)
+            body = "\n".join(lines[first:end])
+            head = "\n".join(lines).split('"""')[1]
+            assert equation in in_text(body) or (own == Path(path).stem and equation in in_text(head)), (
+                equation,
+                path,
+            )
+
+
+def test_a_proof_is_linked_where_its_function_begins() -> None:
+    for equation, floors in linked().items():
+        for name, path, number in floors[0]:
+            identity = symbolic.named(name)
+            assert equation in cited(identity.source), name
+            line = (ROOT / path).read_text("utf-8").splitlines()[int(number) - 1]
+            assert re.match(r"def _\w+\(", line), (name, path, line)
+
+
+def test_every_floor_that_has_an_equation_has_one_link() -> None:
+    for place in coverage.places():
+        proved, stated, computed, shown = linked()[place.equation]
+        for links, names in ((proved, place.proved), (stated, place.stated), (computed, place.computed)):
+            assert len(links) == bool(names), place.equation
+        assert tuple(name for name, _, _ in shown) == place.shown
+        assert all((ROOT / path).exists() for _, path, _ in shown)
+
+
+@pytest.mark.parametrize(
+    ("floor", "equation", "name"),
+    [
+        ("reference", "P 88", "write"),  # alone, before [P 84-88] of `write_all`
+        ("reference", "S 4", "delta_rule"),  # by the head of the file
+        ("reference", "S 25", "self_modifying_titans"),
+        ("reference", "S 6", "gradient_descent"),  # the file itself: no function has its name
+        ("parallel", "S 3", "linear_attention"),  # not the layer beside it
+        ("parallel", "S 15", "after"),
+    ],
+)
+def test_the_place_is_the_one_that_is_closest(floor: str, equation: str, name: str) -> None:
+    assert coverage.cited_at(floor)[equation].name == name

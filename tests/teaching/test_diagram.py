@@ -11,8 +11,8 @@ import pytest
 
 from hope_ref import __main__ as command
 from hope_ref.config import HopeConfig
-from hope_ref.reference.memory_states import State
-from hope_ref.reference.self_modifying_titans import generate, initial_state, random_parameters
+from hope_ref.reference.parameters import random_parameters
+from hope_ref.reference.self_modifying_titans import State, generate, initial_state
 from hope_ref.teaching.diagram import VIEWS, diagram
 from hope_ref.teaching.svg import PAGE
 
@@ -31,8 +31,8 @@ CONFIGS = {
 every = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
 
 
-def drawn(config: HopeConfig, blocks: int = 2) -> ET.Element:
-    return ET.fromstring(diagram(config, blocks).svg)
+def drawn(config: HopeConfig) -> ET.Element:
+    return ET.fromstring(diagram(config).svg)
 
 
 def words(picture: ET.Element) -> list[str]:
@@ -96,7 +96,7 @@ def test_each_memory_reads_the_view_that_the_diagram_gives_it(adaptive: bool) ->
 def test_words_stay_inside_the_page_and_off_each_other(config: HopeConfig) -> None:
     """By a generous estimate of 0.62 em a letter; turned words are left out."""
     spans: list[tuple[float, float, float, str]] = []
-    picture = drawn(config, 12)
+    picture = drawn(config.replace(blocks=12))
     height = float(picture.get("viewBox", "").split()[3])
     for text in picture.iter(f"{SVG}text"):
         if text.get("transform"):
@@ -130,9 +130,3 @@ def test_it_is_said_in_words_and_needs_nobody_else(config: HopeConfig) -> None:
 def test_the_picture_in_figures_is_that_of_the_default(tmp_path: Path) -> None:
     assert command.main(["figures", "hope", "--figures", str(tmp_path)]) == 0
     assert (tmp_path / "hope.svg").read_text("utf-8") == (ROOT / "figures" / "hope.svg").read_text("utf-8")
-
-
-@pytest.mark.parametrize("blocks", [0, 1.5, True])
-def test_blocks_must_be_a_number_of_blocks(blocks: object) -> None:
-    with pytest.raises(ValueError, match=r"blocks must be an integer >= 1, got"):
-        diagram(blocks=blocks)  # type: ignore[arg-type]

@@ -27,8 +27,8 @@ def test_marks_hold_all_the_state_and_stand_at_different_places() -> None:
 def test_discs_are_what_a_run_carries() -> None:
     """One block, 64 wide, of the NumPy floor: memories and levels of HOPE, keys and values of attention."""
     marks = {m.words: m.state for m in gallery.marks("HOPE", gallery.spectrum_data().rows["HOPE"])}
-    config = HopeConfig(width=gallery.WIDTH)
-    (block,) = hope.initial_state(hope.init(config, 2, 1, 0), config).blocks
+    config = HopeConfig(width=gallery.WIDTH, vocabulary=2, blocks=1)
+    (block,) = hope.initial_state(hope.init(config), config).blocks
     (head,) = block.mixer.heads
     assert marks["memory"] == sum(part[f"{w}_memory"].size for part in head[:2] for w in ("w1", "w2"))
     assert marks["makers of\nk, v, η, α"] == 4 * marks["memory"]

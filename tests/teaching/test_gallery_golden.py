@@ -8,7 +8,8 @@ import pytest
 
 from hope_ref import golden
 from hope_ref.golden.self_modifying import of_config, run
-from hope_ref.reference.self_modifying_titans import random_parameters, self_modifying_titans
+from hope_ref.reference.parameters import random_parameters
+from hope_ref.reference.self_modifying_titans import self_modifying_titans
 from hope_ref.teaching.gallery import golden as gallery
 
 FIRST = {

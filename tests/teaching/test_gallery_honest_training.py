@@ -47,10 +47,7 @@ def test_words_grow_and_the_start_symbol_has_no_label() -> None:
 
 
 def test_the_models_are_of_equal_size() -> None:
-    sizes = [
-        fitting.parameters(fitting.build(name, gallery.config(), 3, 1, 0))
-        for name, _ in gallery.MODELS.values()
-    ]
+    sizes = [fitting.parameters(fitting.build(name, gallery.config())) for name, _ in gallery.MODELS.values()]
     assert max(sizes) < 1.05 * min(sizes)
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from hope_ref.config import HopeConfig
-from hope_ref.reference.self_modifying_titans import init, self_modifying_titans
+from hope_ref.reference.parameters import init_memories
+from hope_ref.reference.self_modifying_titans import self_modifying_titans
 from hope_ref.stability import random_stream
 from hope_ref.teaching.gallery import stability_laboratory as gallery
 
@@ -27,7 +28,7 @@ def test_larger_chunks_delay_the_overflow_and_repairs_stop_it() -> None:
 
 def test_the_curve_of_norms_is_that_of_the_reference() -> None:
     config = HopeConfig.printed(width=16, memory_chunk_size=1, projection_chunk_size=1)
-    _, state = self_modifying_titans(*[random_stream(5, 16, 0)] * 3, init(config, 0), config)
+    _, state = self_modifying_titans(*[random_stream(5, 16, 0)] * 3, init_memories(config, 0), config)
     want = max(np.linalg.norm(weight) for weight in state.weights.values())
     np.testing.assert_allclose(gallery.overflows_data().norms[1][5], want, rtol=1e-12)
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from hope_ref.config import HopeConfig
+from hope_ref.config import HopeConfig, Mixer
 from hope_ref.training import Outcome, Run, TrainingSettings
 
 ROOT = Path(__file__).parents[2]
@@ -28,11 +28,12 @@ sys.exit(module.main(parser.parse_args(sys.argv[2:])))
 """
 
 
-def toy_run(text: Path | str, blocks: int = 1, mixer: str = "self_modifying_titans", **training: Any) -> Run:
+def toy_run(
+    text: Path | str, blocks: int = 1, mixer: Mixer = "self_modifying_titans", **training: Any
+) -> Run:
     """A run of a second: one block of width 8, 16 tokens, 4 sequences."""
-    config = HopeConfig(
-        width=8, heads=2, memory_chunk_size=8, projection_chunk_size=8, levels_chunk_sizes=(16, 64)
-    )
+    sizes = {"width": 8, "heads": 2, "memory_chunk_size": 8, "projection_chunk_size": 8}
+    config = HopeConfig(**sizes, blocks=blocks, mixer=mixer, levels_chunk_sizes=(16, 64))
     settings = {
         "steps": 12,
         "batch": 4,
@@ -44,7 +45,7 @@ def toy_run(text: Path | str, blocks: int = 1, mixer: str = "self_modifying_tita
         "evaluate_every": 6,
         "evaluate_bytes": 40,
     }
-    return Run(config, TrainingSettings(**{**settings, **training}), blocks, mixer, text=str(text))
+    return Run(config, TrainingSettings(**{**settings, **training}), text=str(text))
 
 
 def weights(outcome: Outcome) -> dict[str, torch.Tensor]:

@@ -45,7 +45,9 @@ def test_train_evaluate_generate(
     command: Command, config: Path, toy_text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "deep" / "run"
-    assert command("train", "--config", config, "--steps", 6, "--set", "lr=0.02", "--out", out) == 0
+    given = tmp_path / "given"
+    options = ("--steps", 6, "--set", "lr=0.02", "--set", "seed=3", "--weights", given)
+    assert command("train", "--config", config, *options, "--out", out) == 0
     printed = capsys.readouterr().out
     assert "step      6 of 6" in printed
     assert ", validation" in printed
@@ -53,6 +55,7 @@ def test_train_evaluate_generate(
     held = files.held_run(out)
     assert held is not None
     assert (held.training.steps, held.training.lr, held.text) == (6, 0.02, str(toy_text))
+    assert (held.training.seed, held.config.seed) == (3, 3)
 
     assert command("evaluate", out) == 0
     printed = capsys.readouterr().out
@@ -62,8 +65,9 @@ def test_train_evaluate_generate(
     assert "its state carried through the text" in capsys.readouterr().out
 
     (tmp_path / "short.txt").write_bytes(toy_text.read_bytes()[:200])
-    written = []
-    for extra in ((), (), ("--seed", 5), ("--adapt", tmp_path / "short.txt")):
+    assert command("generate", given, "--prompt", "hope ", "--count", 12) == 0
+    written = [capsys.readouterr().out]
+    for extra in ((), ("--seed", 5), ("--adapt", tmp_path / "short.txt")):
         assert command("generate", out, "--prompt", "hope ", "--count", 12, *extra) == 0
         written.append(capsys.readouterr().out)
     assert all(text.startswith("hope ") for text in written)
@@ -138,6 +142,9 @@ BAD = [
     (("train", "--config", "{tmp}/unknown.json"), "unknown.json: unknown name stepps; known:"),
     (("train", "--config", "{tmp}/nested.json"), "nested.json: unknown key stepps; known: steps"),
     (("train", "--config", "{tmp}/empty.txt"), "empty.txt: text must be JSON"),
+    (("train", "--config", "{tmp}/older.json"), "older.json: run must be one of this version"),
+    (("train", "--set", "vocabulary=64"), "vocabulary must be >= 256 for bytes, got 64"),
+    (("train", "--set", "blocks=0"), "blocks must be an integer >= 1, got 0"),
     (("train", "--set", "learning_rate=1"), "unknown name learning_rate; known:"),
     (("train", "--set", "lr=fast"), "lr must be"),
     (("train", "--steps", "-3"), "steps must be an integer >= 1, got -3"),
@@ -145,6 +152,7 @@ BAD = [
     (("train", "--resume"), "out must be a folder with a run to resume, got '{tmp}/run' without one"),
     (("train", "--preset", "760m"), "large must be given to train 751,139,168 parameters"),
     (("evaluate", "{tmp}"), "checkpoint must be a file or a folder with checkpoints"),
+    (("evaluate", "{tmp}/alone"), "checkpoint must have run.json beside it to be evaluated"),
     (("evaluate", "{tmp}/cut.pt"), "checkpoint must be whole, got '{tmp}/cut.pt', truncated or damaged"),
     (("evaluate", "{whole}", "--text", "nowhere"), "path must be a file that exists, got 'nowhere'"),
     (("evaluate", "{whole}", "--device", "mps"), "device must be one that this machine has"),
@@ -170,8 +178,10 @@ def test_what_is_wrong_is_named_and_nothing_is_left(
 ) -> None:
     (tmp_path / "empty.txt").write_bytes(b"")
     (tmp_path / "unknown.json").write_text(json.dumps({"stepps": 3}))
+    (tmp_path / "older.json").write_text(json.dumps({"blocks": 2, "mixer_options": {}}))
     (tmp_path / "nested.json").write_text(json.dumps({"training": {"stepps": 3}}))
     whole = whole_run[0]
+    whole_run[1].model.save(tmp_path / "alone")
     (tmp_path / "cut.pt").write_bytes((whole / "checkpoint-00000012.pt").read_bytes()[:5000])
     here = {"tmp": tmp_path, "whole": whole, "here": Path.cwd()}
     words = [word.format(**here) for word in arguments]

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from hope_ref.tasks import text
 from hope_ref.training import Worth, demonstration, files, trained
@@ -15,7 +14,7 @@ from hope_ref.training.evaluation import SHIPPED, bits_per_byte
 
 
 def test_the_shipped_model_is_small_and_better_than_counting_pairs() -> None:
-    assert SHIPPED.stat().st_size < 2_000_000
+    assert sum(file.stat().st_size for file in SHIPPED.iterdir()) < 2_000_000
     asked = trained(SHIPPED, "cpu")
     parts = text.split(text.load().data)
     passage = parts.test[:4096]
@@ -38,7 +37,7 @@ def test_reading_is_causal_and_still_is_what_evaluation_says() -> None:
 
 def test_a_passage_is_learnt_with_the_rate_only() -> None:
     asked = trained(SHIPPED, "cpu")
-    still = type(asked.model)(asked.model.config.replace(cms_rate=0.0), 256, len(asked.model.blocks))
+    still = type(asked.model)(asked.model.config.replace(cms_rate=0.0))
     still.load_state_dict(asked.model.state_dict())
     found = demonstration.adapted(asked._replace(model=still), demonstration.passage()[:300])
     assert found.learning == pytest.approx(found.still, abs=1e-5)
@@ -69,22 +68,6 @@ def test_an_interrupted_training_ends_it(
     monkeypatch.setattr(demonstration, "train", lambda *_, **__: Stopped)
     assert demonstration.demonstrate(2, tmp_path / "x") == 130
     assert "stopped" in capsys.readouterr().out
-
-
-def test_weights_alone_answer_but_cannot_be_gone_on_with(tmp_path: Path) -> None:
-    asked = trained(SHIPPED, "cpu")
-    folder = tmp_path / "run"
-    folder.mkdir()
-    (folder / files.checkpoint_name(asked.step)).write_bytes(SHIPPED.read_bytes())
-    files.save_weights(tmp_path / "again.pt", folder)
-    again = trained(tmp_path / "again.pt", "cpu")
-    assert all(
-        torch.equal(p, q) for p, q in zip(again.model.parameters(), asked.model.parameters(), strict=True)
-    )
-    from hope_ref.training import train
-
-    with pytest.raises(ValueError, match="must hold its optimiser to be gone on with, got weights alone"):
-        train(asked.run, folder, resume=True)
 
 
 def test_the_passage_was_not_trained_on() -> None:

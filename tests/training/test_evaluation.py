@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,10 +13,11 @@ import numpy as np
 import pytest
 import torch
 
+from hope_ref.parallel.hope import Hope
 from hope_ref.tasks import text
-from hope_ref.training import Outcome, bits_per_byte, evaluate, generate, train, trained
+from hope_ref.training import SHIPPED, Outcome, bits_per_byte, evaluate, files, generate, train, trained
 from hope_ref.training.data import prepared
-from hope_ref.training.evaluation import Trained
+from hope_ref.training.evaluation import Trained, save
 
 pytestmark = pytest.mark.usefixtures("no_curve")
 
@@ -130,3 +134,65 @@ def test_wrong_wishes_are_refused(asked: Trained, options: dict[str, object], me
     with pytest.raises(ValueError, match="must") as error:
         generate(asked, **{"prompt": b"a", "count": 1, **options})  # type: ignore[arg-type]
     assert str(error.value).startswith(message)
+
+
+# --- folders of a model alone ---------------------------------------------------------------------------------------
+
+
+def test_a_model_to_give_away_answers_as_its_checkpoint_but_cannot_be_resumed(
+    asked: Trained, tmp_path: Path
+) -> None:
+    save(asked, tmp_path / "given")
+    assert sorted(one.name for one in (tmp_path / "given").iterdir()) == [
+        "config.json",
+        "model.safetensors",
+        "run.json",
+    ]
+    again = trained(tmp_path / "given", "cpu")
+    assert (again.run, again.step) == (asked.run, 12)
+    for (name, one), other in zip(again.model.named_parameters(), asked.model.parameters(), strict=True):
+        assert torch.equal(one, other), name
+    assert generate(again, b"hope", 9, seed=2) == generate(asked, b"hope", 9, seed=2)
+    assert evaluate(again) == evaluate(asked)
+    assert asked.run is not None
+    with pytest.raises(ValueError, match="must hold its optimiser to be resumed, got weights alone in"):
+        train(asked.run, tmp_path / "given", resume=True)
+    with pytest.raises(ValueError, match="checkpoint must be the last of its run, 12, got 7"):
+        save(asked._replace(step=7), tmp_path / "early")
+    assert not (tmp_path / "early").exists()
+
+
+def test_a_model_without_its_run_writes_but_is_not_evaluated(asked: Trained, tmp_path: Path) -> None:
+    asked.model.save(tmp_path)
+    alone = trained(tmp_path, "cpu")
+    assert (alone.run, alone.step) == (None, None)
+    assert generate(alone, b"hope", 9, seed=2) == generate(asked, b"hope", 9, seed=2)
+    with pytest.raises(ValueError, match=r"must have run\.json beside it to be evaluated: it names the text"):
+        evaluate(alone)
+    with pytest.raises(ValueError, match=r"must have run\.json beside it"):
+        save(alone, tmp_path / "given")
+
+
+def test_a_model_of_other_tokens_than_bytes_is_refused(asked: Trained, tmp_path: Path) -> None:
+    Hope(asked.model.config.replace(vocabulary=255)).save(tmp_path)
+    with pytest.raises(ValueError, match="must be a model of bytes, vocabulary >= 256, got 255"):
+        trained(tmp_path, "cpu")
+
+
+def test_a_run_of_an_earlier_version_is_refused_in_one_line(asked: Trained, tmp_path: Path) -> None:
+    save(asked, tmp_path)
+    told = json.loads((tmp_path / files.RUN).read_text())
+    (tmp_path / files.RUN).write_text(json.dumps({**told, "blocks": 1, "mixer_options": {}}))
+    with pytest.raises(ValueError, match=r"run must be one of this version, .*: train it anew") as error:
+        trained(tmp_path, "cpu")
+    assert "\n" not in str(error.value)
+
+
+def test_the_shipped_model_is_found_without_pytorch() -> None:
+    code = "import sys; from hope_ref.training import SHIPPED; print(SHIPPED, 'torch' in sys.modules)"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout == f"{SHIPPED} False\n"
+    run = files.held_run(SHIPPED)
+    assert run is not None
+    assert run.config == Hope.load(SHIPPED).config
+    assert (run.training.steps, run.training.batch, run.training.tokens) == (1500, 8, 256)

@@ -70,10 +70,11 @@ def test_a_checkpoint_that_is_none_is_refused(toys: SimpleNamespace, tmp_path: P
         ):
             files.load_checkpoint(last)
     torch.save([1, 2], last)
-    with pytest.raises(ValueError, match="must be one of format 1 of hope_ref"):
+    with pytest.raises(ValueError, match=r"must be one of format 2 of hope_ref, got .*00002\.pt'$"):
         files.load_checkpoint(last)
-    torch.save({"format": 2, "run": "{}"}, last)
-    with pytest.raises(ValueError, match="must be one of format 1 of hope_ref"):
+    torch.save({"format": 1, "run": "{}"}, last)
+    older = r"of format 2 of hope_ref, got .*, of format 1, an earlier version's: train it anew$"
+    with pytest.raises(ValueError, match=older):
         files.load_checkpoint(last)
 
 

@@ -65,7 +65,13 @@ def test_m3_takes_the_linear_maps_and_adamw_the_rest(toys: SimpleNamespace) -> N
     taken = {id(p) for p in m3.param_groups[0]["params"]}
     names = {name.split(".", 2)[-1] for name, p in model.named_parameters() if id(p) in taken}
     maps = {f"mixer.{name}" for name in ("output", "p_key", "p_value", "w_query")}
-    assert names == maps | {f"continuum.levels.{level}.{w}" for level in (0, 1) for w in ("w1", "w2")}
+    roles = ("k", "v", "eta", "alpha", "memory")
+    stacks = {
+        f"mixer.{w}_{role}" for w in ("w1", "w2") for role in roles
+    }  # where the memories start, head by head
+    assert names == maps | stacks | {
+        f"continuum.levels.{level}.{w}" for level in (0, 1) for w in ("w1", "w2")
+    }
     others = [id(p) for group in adamw.param_groups for p in group["params"]]
     assert len(others) + len(taken) == len(list(model.parameters()))
     assert not taken & set(others)
@@ -114,4 +120,19 @@ def test_the_rate_reaches_every_group(toys: SimpleNamespace) -> None:
     stepper = optimizers.make(run.model(), run.training)
     optimizers.advance(stepper, 0.125, 16)
     assert {group["lr"] for group in optimizers.groups_of(stepper)} == {0.125}
-    assert len(optimizers.groups_of(stepper)) == 3
+    assert len(optimizers.groups_of(stepper)) == 2  # M3's, and AdamW's without decay
+
+
+def test_a_state_of_other_groups_is_refused_before_anything_is_loaded(toys: SimpleNamespace) -> None:
+    """As of a run that was saved when M3 took no stacks."""
+    run = toys.run("x", optimizer="m3")
+    stepper = optimizers.make(run.model(), run.training)
+    state = stepper.state_dict()
+    m3, adamw = state["optimizers"]
+    sizes = [len(group["params"]) for one in (m3, adamw) for group in one["param_groups"]]
+    m3["param_groups"][0]["params"] = m3["param_groups"][0]["params"][:8]
+    m3["param_groups"][0]["lr"] = 9.0
+    message = rf"must hold optimisers with groups of \[\[{sizes[0]}\], \[{sizes[1]}\]\] parameters .*, got \[\[8\], "
+    with pytest.raises(ValueError, match=message):
+        stepper.load_state_dict(state)
+    assert {group["lr"] for group in stepper.param_groups} == {run.training.lr}

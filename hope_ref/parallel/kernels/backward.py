@@ -57,7 +57,7 @@ def backward(
         token = which * length + chunk * CHUNK + t
         stored(grad_state, grad_boundaries + (which * chunks + chunk) * d_out * d_in, o, in_o, i, d_in)
         phi_c = loaded(phi, token, there, i, d_in)
-        log_alpha = tl.log(retained(alpha, token, there)[1])
+        log_alpha = tl.log(retained(alpha, token, there))
         after, ratio, faded, seen, left = chunk_decays(log_alpha, TILE, ERASE, READ, PRECISION)
         # through S_C = γ_C S_0 + Σ D_{C,s} w_s φ_sᵀ
         of_write = tl.dot(phi_c, tl.trans(grad_state), input_precision=PRECISION)  # φ S̄_Cᵀ

@@ -5,7 +5,7 @@ longer of the two: the *roofline*. Where a kernel has fewer FLOPs per byte than 
 binds it, else its products do. That is a bound from data sheets: what registers spill, what waits for the chunk before,
 and how far small products are from the peak comes on top. **An estimate; no speed is claimed.**
 
-FLOPs are those of every `tl.dot`, padding included; three products of parts for one of float32. Bytes count each number
+FLOPs are those of every ``tl.dot``, padding included; three products of parts for one of float32. Bytes count each number
 once that goes to or comes from memory, as if every second look found it in a cache. The first and the last state of a
 sequence are left out: there are many chunks between them.
 """

@@ -60,7 +60,7 @@ def forward(
         phi_c = loaded(phi, token, there, i, d_in)
         u_c = loaded(u, token, there, o, d_out)
         eta_c = tl.load(eta + token, mask=there, other=0.0).to(tl.float32)
-        log_alpha = tl.log(retained(alpha, token, there)[1])
+        log_alpha = tl.log(retained(alpha, token, there))
         after, ratio, faded, seen, left = chunk_decays(log_alpha, TILE, ERASE, READ, PRECISION)
         if ERASE == "none":
             write = eta_c[:, None] * u_c

@@ -58,7 +58,7 @@ def gradients(
     there = (t < CHUNK) & (chunk * CHUNK + t < length)
     token = which * length + chunk * CHUNK + t
     eta_c = tl.load(eta + token, mask=there, other=0.0).to(tl.float32)
-    alpha_c, least = retained(alpha, token, there)
+    least = retained(alpha, token, there)
     log_alpha = tl.log(least)
     after, ratio, faded, seen, left = chunk_decays(log_alpha, TILE, ERASE, READ, PRECISION)
     reaches, kept = last_row(after, TILE), tl.exp(tl.sum(log_alpha, 0))
@@ -132,7 +132,7 @@ def gradients(
             from_start_before += of_faded
     by_log = through_sums(sums, from_start, TILE, 0, PRECISION)
     by_log += through_sums(sums_before, from_start_before, TILE, 1, PRECISION)
-    by_alpha = tl.where(alpha_c < 1e-30, 0.0, by_log / least)  # below, α counts as 1e-30
+    by_alpha = by_log / least  # every sum through α holds it as a factor, 1e-30 where α is 0
     tl.store(grad_eta + token, by_eta.to(grad_eta.dtype.element_ty), mask=there)
     tl.store(grad_alpha + token, by_alpha.to(grad_alpha.dtype.element_ty), mask=there)
     # --- over all blocks again: the gradients by q and φ

@@ -20,8 +20,9 @@ from torch.nn import functional
 
 from hope_ref.config import HopeConfig
 from hope_ref.parallel.kernels.launch import recurrence
-from hope_ref.parallel.memory_network import Association, apply, associations, squared_norm, step_size
+from hope_ref.parallel.memory_network import Association, associations, squared_norm, step_size
 from hope_ref.parallel.memory_states import Group, Stack
+from hope_ref.parallel.ops import apply
 
 
 class Layer(NamedTuple):

@@ -41,9 +41,9 @@ def products(
 
 @triton.jit
 def retained(alpha, tokens, there):
-    """α, and that which is taken instead: at least 1e-30, for its logarithm. Not by tl.maximum, which would hide a NaN."""
+    """α, at least 1e-30, for its logarithm. Not by tl.maximum, which would hide a NaN."""
     alpha_c = tl.load(alpha + tokens, mask=there, other=1.0).to(tl.float32)
-    return alpha_c, tl.where(alpha_c < 1e-30, 1e-30, alpha_c)
+    return tl.where(alpha_c < 1e-30, 1e-30, alpha_c)
 
 
 @triton.jit

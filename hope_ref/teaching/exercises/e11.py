@@ -10,6 +10,7 @@ import numpy as np
 
 from hope_ref.config import HopeConfig
 from hope_ref.reference import hope as reference
+from hope_ref.reference.hope import TitansState
 from hope_ref.teaching.exercise import Exercise, WrongAnswer, ask, must_equal
 from hope_ref.validation import Array
 
@@ -19,10 +20,16 @@ from hope_ref.validation import Array
 def _counted(width: int, heads: int, hidden: int, kernel: int) -> int:
     """The numbers in the arrays of the reference's own state, Titans sub-layer of one block."""
     config = HopeConfig(
-        width=width, heads=heads, hidden=hidden, convolution_width=kernel, levels_chunk_sizes=(8,)
+        width=width,
+        heads=heads,
+        vocabulary=3,
+        blocks=1,
+        hidden=hidden,
+        convolution_width=kernel,
+        levels_chunk_sizes=(8,),
     )
-    mixer = reference.initial_state(reference.init(config, 3, 1, 0), config).blocks[0].mixer
-    assert isinstance(mixer, reference.TitansState)
+    mixer = reference.initial_state(reference.init(config), config).blocks[0].mixer
+    assert isinstance(mixer, TitansState)
     memories = [array for head in mixer.heads for array in (*head.weights.values(), *head.boundary.values())]
     return sum(array.size for array in (*mixer[:3], *memories))
 
@@ -150,10 +157,16 @@ def check_leak(function: Any) -> None:
 @lru_cache(maxsize=1)
 def _tiny() -> tuple[dict[str, Array], HopeConfig]:
     config = HopeConfig(
-        width=4, hidden=3, memory_chunk_size=2, projection_chunk_size=2, levels_chunk_sizes=(4,)
+        width=4,
+        vocabulary=7,
+        blocks=1,
+        hidden=3,
+        memory_chunk_size=2,
+        projection_chunk_size=2,
+        levels_chunk_sizes=(4,),
     )
     rng = np.random.default_rng(1112)
-    start = reference.init(config, 7, 1, 0)
+    start = reference.init(config)
     return {name: array + 0.7 * rng.normal(size=array.shape) for name, array in start.items()}, config
 
 

@@ -11,9 +11,17 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from hope_ref.parallel import continuum_memory as in_torch
+from hope_ref.parallel.layers import rms_norm
 from hope_ref.reference.activations import silu
-from hope_ref.reference.continuum_levels import chunk_step, moved, random_levels, taken_in
-from hope_ref.reference.continuum_memory import ContinuumState, Signal, continuum_memory
+from hope_ref.reference.continuum_memory import (
+    ContinuumState,
+    Signal,
+    chunk_step,
+    continuum_memory,
+    moved,
+    random_levels,
+    taken_in,
+)
 from hope_ref.teaching.figures import BLACK, BLUE, GREEN, VERMILION, figure
 from hope_ref.validation import Array
 
@@ -295,7 +303,7 @@ def recall(size: int, rate: float, width: int, tasks: int, length: int, lanes: i
             signal="associative",
         )
     fresh = torch.from_numpy(rng.normal(size=(lanes, 256, width)))
-    n, (now,) = in_torch.rms_norm(fresh, gain), state.levels
+    n, (now,) = rms_norm(fresh, gain), state.levels
     answer = in_torch.level_function(fresh, now.w1, now.w2, gain)
     wanted = [n @ value.mT for value in values]
     return np.array([float((answer * v).sum() / v.square().sum()) for v in reversed(wanted)])

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 
 from hope_ref.config import HopeConfig
 from hope_ref.parallel.self_modifying_titans import self_modifying_titans as in_torch
-from hope_ref.reference.self_modifying_titans import random_parameters, self_modifying_titans
+from hope_ref.reference.parameters import random_parameters
+from hope_ref.reference.self_modifying_titans import self_modifying_titans
 from hope_ref.teaching.figures import figure
 from hope_ref.validation import Array
 

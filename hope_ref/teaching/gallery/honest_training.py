@@ -108,7 +108,8 @@ class Run(NamedTuple):
 
 def config() -> HopeConfig:
     """HOPE as the experiments on formal languages have it, half as wide."""
-    sizes: dict[str, Any] = {"width": 16, "heads": 2, "levels_chunk_sizes": (512,), "convolution_width": 0}
+    sizes: dict[str, Any] = {"width": 16, "heads": 2, "vocabulary": 3, "blocks": 1}
+    sizes |= {"levels_chunk_sizes": (512,), "convolution_width": 0}
     letter: dict[str, Any] = {
         "input_projection": False,
         "read_skip": True,
@@ -144,7 +145,7 @@ def toy_data(seeds: tuple[int, ...] = (0, 1, 2), steps: int = STEPS) -> dict[str
     test = (LONGEST + 1, 2 * LONGEST)
     for name, (model_name, start) in MODELS.items():
         for seed in seeds:
-            model = fitting.build(model_name, config(), 3, 1, seed)
+            model = fitting.build(model_name, config().replace(seed=seed))
 
             def loss(step: int, model: Any = model, start: bool = start, seed: int = seed) -> torch.Tensor:
                 return fitting.labelled_loss(model, *words(BATCH, (1, longest(step)), (seed, step), start))

@@ -16,8 +16,9 @@ from matplotlib.patches import FancyBboxPatch, Rectangle
 from hope_ref.config import HopeConfig
 from hope_ref.parallel.hope import Hope, HopeState
 from hope_ref.parallel.hope_adaptation import adapt
-from hope_ref.parallel.hope_layers import MixerState
+from hope_ref.parallel.layers import MixerState
 from hope_ref.reference import hope as reference
+from hope_ref.reference.hope import TitansState
 from hope_ref.teaching.figures import BLACK, BLUE, GREEN, ORANGE, PURPLE, VERMILION, figure
 from hope_ref.teaching.gallery.self_modifying_titans import PASSAGE
 from hope_ref.training.evaluation import SHIPPED, trained
@@ -55,15 +56,15 @@ def _part(name: str) -> str:
     raise ValueError(f"name must be that of a parameter, got {name!r}")
 
 
-def hope_wiring_data(config: HopeConfig = SHOWN, vocabulary: int = 256, blocks: int = 2) -> Wiring:
+def hope_wiring_data(config: HopeConfig = SHOWN) -> Wiring:
     """Array by array: the reference's parameters and its state before the first token."""
-    arrays = reference.init(config, vocabulary, blocks, 0)
+    arrays = reference.init(config)
     parameters = dict.fromkeys(PARTS, 0)
     for name, array in arrays.items():
         parameters[_part(name)] += array.size
     state = {"convolutions": 0, "heads": 0, "levels": 0}
     for one in reference.initial_state(arrays, config).blocks:
-        assert isinstance(one.mixer, reference.TitansState)
+        assert isinstance(one.mixer, TitansState)
         state["convolutions"] += sum(a.size for a in one.mixer[:3])
         state["heads"] += sum(a.size for a in _arrays(one.mixer.heads))
         state["levels"] += sum(a.size for a in _arrays(one.continuum))
@@ -221,7 +222,9 @@ def cut_anywhere_data(at: int = 104, tokens: int = 256) -> Cut:
             "copy at the boundary": _changed(
                 state, fresh, lambda now, _: memory(now, boundary=now.memory.weights)
             ),
-            "position in the chunk": _changed(state, fresh, lambda now, _: memory(now, position=0)),
+            "position in the chunk": _changed(state, fresh, lambda now, _: memory(now, position=0))._replace(
+                position=0
+            ),
             "moving weights": _changed(
                 state, fresh, lambda now, new: memory(now, weights=new.memory.weights)
             ),
@@ -287,11 +290,17 @@ def untrained_reader_data(seeds: int = 2, rounds: int = 16, word: int = 24, voca
     """A HOPE with its starting weights reads; its loss on each token is counted before anything has learned from it."""
     found: dict[str, list[Array]] = {"still": [], "learning": [], "noise": []}
     config = HopeConfig(
-        width=32, heads=2, memory_chunk_size=8, projection_chunk_size=8, levels_chunk_sizes=(8, 32)
+        width=32,
+        heads=2,
+        vocabulary=vocabulary,
+        blocks=1,
+        memory_chunk_size=8,
+        projection_chunk_size=8,
+        levels_chunk_sizes=(8, 32),
     )
     for seed in range(seeds):
         rng = np.random.default_rng(seed)
-        model = Hope(config, vocabulary, 1, seed=seed).double()
+        model = Hope(config.replace(seed=seed)).double()
         repeated = np.tile(rng.integers(0, vocabulary, word), rounds + 1)[: rounds * word + 1]
         noise = rng.integers(0, vocabulary, rounds * word + 1)
         for name, tokens, learns in (

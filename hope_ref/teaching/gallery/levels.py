@@ -17,6 +17,7 @@ from hope_ref.config import HopeConfig
 from hope_ref.parallel.delta_rule import delta_rule as in_chunks
 from hope_ref.reference import hope, momentum
 from hope_ref.reference.delta_rule import delta_rule
+from hope_ref.reference.hope import AttentionState, TitansState
 from hope_ref.reference.m3 import m3_step
 from hope_ref.reference.self_modifying_titans import at_boundary
 from hope_ref.reference.titans import start, titans
@@ -28,6 +29,8 @@ LENGTH = 64  # tokens, and optimiser steps
 SLOW_EVERY = 16  # of M3
 SMALL = HopeConfig(
     width=4,
+    vocabulary=16,
+    blocks=1,
     memory_chunk_size=8,
     projection_chunk_size=8,
     levels_chunk_sizes=(16, 32),
@@ -61,21 +64,21 @@ class Seen(NamedTuple):
     seen: list[Array]
 
 
-def _hope_run(mixer: str, config: HopeConfig) -> Iterator[tuple[hope.BlockState, dict[str, Array]]]:
+def _hope_run(config: HopeConfig) -> Iterator[tuple[hope.BlockState, dict[str, Array]]]:
     """The state of a one-block model before its first token and after each of 64, with its parameters."""
-    parameters = hope.init(config, 16, 1, 0, mixer=mixer)
-    tokens = np.random.default_rng(0).integers(16, size=LENGTH)
-    state = hope.initial_state(parameters, config, mixer=mixer)
+    parameters = hope.init(config)
+    tokens = np.random.default_rng(0).integers(config.vocabulary, size=LENGTH)
+    state = hope.initial_state(parameters, config)
     yield state.blocks[0], parameters
     for t in range(LENGTH):
-        state = hope.hope(tokens[t : t + 1], parameters, config, state, mixer=mixer)[1]
+        state = hope.hope(tokens[t : t + 1], parameters, config, state)[1]
         yield state.blocks[0], parameters
 
 
 def _hope_rows() -> dict[str, list[Seen]]:
     found: dict[str, list[Seen]] = {name: [] for name in ("M_memory", "M_k", "level 1", "level 2")}
-    for block, _ in _hope_run("self_modifying_titans", SMALL):
-        assert isinstance(block.mixer, hope.TitansState)
+    for block, _ in _hope_run(SMALL):
+        assert isinstance(block.mixer, TitansState)
         (head,) = block.mixer.heads
         following = at_boundary(head, SMALL)  # what the next token reads of the makers
         for name, memory in (("M_memory", "memory"), ("M_k", "k")):
@@ -90,9 +93,9 @@ def _hope_rows() -> dict[str, list[Seen]]:
 
 def _transformer_rows() -> dict[str, list[Seen]]:
     found: dict[str, list[Seen]] = {"attention": [], "MLP": []}
-    config = SMALL.replace(signal="none", levels_chunk_sizes=(1,))
-    for block, parameters in _hope_run("softmax_attention", config):
-        assert isinstance(block.mixer, hope.AttentionState)
+    config = SMALL.replace(mixer="softmax_attention", signal="none", levels_chunk_sizes=(1,))
+    for block, parameters in _hope_run(config):
+        assert isinstance(block.mixer, AttentionState)
         kept = [block.mixer.keys, block.mixer.values]
         found["attention"].append(Seen(kept, kept))
         weights = [parameters[f"blocks.0.levels.0.{w}"].copy() for w in ("w1", "w2")]

@@ -11,7 +11,6 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from hope_ref.parallel import doors
 from hope_ref.parallel import m3 as in_torch
 from hope_ref.reference.m3 import M3State, m3_step
 from hope_ref.reference.newton_schulz import newton_schulz
@@ -181,11 +180,10 @@ def loss_scale_data(steps: int = 1500) -> LossScale:
     final = {}
     for second_moment in ("update", "none", "gradient"):
         w, state = torch.zeros(len(scales), 6, 6, dtype=torch.float64), None
-        with doors.trust():
-            for _ in range(steps):
-                w, state = in_torch.m3_step(
-                    w, weight * (w - target), state, slow_every=10, second_moment=second_moment
-                )
+        for _ in range(steps):
+            w, state = in_torch.m3_step(
+                w, weight * (w - target), state, slow_every=10, second_moment=second_moment
+            )
         final[second_moment] = ((w - target).square().sum((-1, -2)) / 2).numpy()
     return LossScale(scales, final, float(target.square().sum() / 2))
 
@@ -334,17 +332,16 @@ def run(name: str, rates: Array, seeds: Any, every: int = 10) -> Array:
     x = torch.from_numpy(np.stack([entry[2] for entry in drawn]))
     y, rate = network(teacher, x), torch.from_numpy(rates)[:, None, None, None]
     states: list[Any] = [None, None]
-    with doors.trust():
-        for step in range(1, STEPS + 1):
-            batch = slice((step - 1) * BATCH, step * BATCH)
-            asked = [w.detach().requires_grad_() for w in weights]
-            loss = (network(asked, x[:, batch]) - y[:, batch]).square().sum(-1).mean(-1) / 2
-            gradients = torch.autograd.grad(loss.sum(), asked)
-            for layer, g in enumerate(gradients):
-                change, states[layer] = changed(name, weights[layer], g, states[layer], step, every)
-                weights[layer] = weights[layer] - rate * (1 - (step - 1) / STEPS) * change
-        error = (network(weights, x[:, -512:]) - y[:, -512:]).square().sum(-1).mean(-1)
-        return np.asarray((error / y[:, -512:].square().sum(-1).mean(-1)).numpy())
+    for step in range(1, STEPS + 1):
+        batch = slice((step - 1) * BATCH, step * BATCH)
+        asked = [w.detach().requires_grad_() for w in weights]
+        loss = (network(asked, x[:, batch]) - y[:, batch]).square().sum(-1).mean(-1) / 2
+        gradients = torch.autograd.grad(loss.sum(), asked)
+        for layer, g in enumerate(gradients):
+            change, states[layer] = changed(name, weights[layer], g, states[layer], step, every)
+            weights[layer] = weights[layer] - rate * (1 - (step - 1) / STEPS) * change
+    error = (network(weights, x[:, -512:]) - y[:, -512:]).square().sum(-1).mean(-1)
+    return np.asarray((error / y[:, -512:].square().sum(-1).mean(-1)).numpy())
 
 
 def changed(name: str, w: Tensor, g: Tensor, state: Any, step: int, every: int) -> tuple[Tensor, Any]:

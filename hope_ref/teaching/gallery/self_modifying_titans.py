@@ -14,16 +14,17 @@ from matplotlib.patches import FancyBboxPatch
 
 from hope_ref.config import HopeConfig
 from hope_ref.reference import hope
-from hope_ref.reference.continuum_levels import rms_norm
-from hope_ref.reference.hope_layers import PROJECTIONS, convolution, head_parameters, part, split
-from hope_ref.reference.memory_network import answer, associations
-from hope_ref.reference.memory_states import initial_state
+from hope_ref.reference.activations import rms_norm
+from hope_ref.reference.hope import PROJECTIONS, convolution, head_parameters, part, split
+from hope_ref.reference.parameters import random_parameters
 from hope_ref.reference.self_modifying_titans import (
     State,
+    answer,
+    associations,
     at_boundary,
     generate,
+    initial_state,
     of,
-    random_parameters,
     self_modifying_titans,
     write_all,
 )

@@ -11,7 +11,6 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from hope_ref.parallel import doors
 from hope_ref.parallel import titans as in_torch
 from hope_ref.reference.titans import memory_read, start, titans
 from hope_ref.teaching.figures import BLACK, BLUE, GREEN, PURPLE, VERMILION, figure
@@ -304,16 +303,19 @@ def surprises(
 
     The rate is one number, or one for each stream.
     """
-    rate = torch.from_numpy(eta[:, None]) if isinstance(eta, np.ndarray) else eta
     lead = k.shape[:1]
+    # one η, α and μ for every stream and token, (streams, 1)
+    rate, keep, fade = (
+        torch.as_tensor(gate, dtype=torch.float64).expand(lead)[:, None] for gate in (eta, alpha, mu)
+    )
     state = in_torch.start(*(torch.from_numpy(w).expand(*lead, *w.shape) for w in weights))
     keys, values, found = torch.from_numpy(k), torch.from_numpy(v), []
-    with doors.trust():
-        for t in range(k.shape[1]):
-            one = slice(t, t + 1)
-            error = in_torch.memory_read(state.weights, keys[:, t]) - values[:, t]
-            found.append(error.norm(dim=-1).numpy())
-            _, state = in_torch.titans(keys[:, one], keys[:, one], values[:, one], rate, alpha, mu, state)
+    for t in range(k.shape[1]):
+        one = slice(t, t + 1)
+        error = in_torch.memory_read(state.weights, keys[:, t]) - values[:, t]
+        found.append(error.norm(dim=-1).numpy())
+        k_t, v_t = keys[:, one], values[:, one]  # (streams, 1, d)
+        _, state = in_torch.stream(k_t, k_t, v_t, rate, keep, fade, state, chunk_size=1, block_size=1)
     return np.stack(found, axis=1)
 
 
