@@ -340,15 +340,18 @@ class HopeConfig:
         return json.dumps(self.to_dict(), indent=2)
 
     @classmethod
-    def from_json(cls, text: str) -> HopeConfig:
-        """The configuration that `to_json` wrote; anything but one JSON object is an error."""
+    def from_json(cls, text: str, name: str = "text") -> HopeConfig:
+        """The configuration that `to_json` wrote; anything but one JSON object is an error, which says ``name``."""
         try:
             options = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"text must be JSON: {error}") from error
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise ValueError(f"{name} must be JSON: {error}") from error
         if not isinstance(options, dict):
-            raise ValueError(f"text must be one JSON object, got {type(options).__name__}")
-        return cls.from_dict(options)
+            raise ValueError(f"{name} must be one JSON object, got {type(options).__name__}")
+        try:
+            return cls.from_dict(options)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}" if name != "text" else str(error)) from error
 
 
 def _above_zero(name: str, value: Any) -> float:

@@ -77,14 +77,14 @@ def per_token(
     name: str, value: Tensor | float, like: Tensor, low: float, high: float, like_name: str = "k"
 ) -> Tensor:
     """Return one number per token, shape (..., T), for tokens ``like`` (..., T, d): a number is repeated."""
-    wanted = like.shape[:-1]
+    shape = like.shape[:-1]
     if not isinstance(value, Tensor):
         value = torch.as_tensor(value, dtype=like.dtype, device=like.device)
     tensors(**{like_name: like, name: value})
     if value.ndim:
-        shape_is(name, tuple(value.shape), tuple(wanted))
+        shape_is(name, tuple(value.shape), tuple(shape))
     values(low, high, **{name: value})
-    return value.expand(wanted)
+    return value.expand(shape)
 
 
 def sequence(q: Tensor, k: Tensor, v: Tensor, memory: Tensor | None) -> Tensor:

@@ -115,8 +115,8 @@ def associative_signal(seen: Pass, w1: Tensor, value: Tensor, objective: str) ->
     e = f_θ(z) - V n ("l2") or -V n ("dot"); W1: φ = σ(W2 n), u = -e; W2: φ = n, u = -(W1ᵀ e) ⊙ σ′(W2 n) [D].
     """
     w1, value = whole(w1, value)
-    wanted = seen.n @ value.mT  # (..., c, d)
-    error = seen.answer - wanted if objective == "l2" else -wanted
+    target = seen.n @ value.mT  # (..., c, d)
+    error = seen.answer - target if objective == "l2" else -target
     return Signal(-error, seen.phi, -through_silu(error @ w1, seen.hidden), seen.n)
 
 
@@ -127,11 +127,11 @@ def sums(signal: Signal, rule: str) -> Sums:
     return written._replace(gram1=phi1.mT @ phi1, gram2=phi2.mT @ phi2) if rule == "dgd" else written
 
 
-def taken_in(state: LevelState, asked: Sums) -> LevelState:
+def taken_in(state: LevelState, demand: Sums) -> LevelState:
     """Add some tokens' sums to the level's; θ holds still."""
-    state = state._replace(sum1=state.sum1 + asked.sum1, sum2=state.sum2 + asked.sum2)
-    if asked.gram1 is not None and asked.gram2 is not None:
-        state = state._replace(gram1=state.gram1 + asked.gram1, gram2=state.gram2 + asked.gram2)
+    state = state._replace(sum1=state.sum1 + demand.sum1, sum2=state.sum2 + demand.sum2)
+    if demand.gram1 is not None and demand.gram2 is not None:
+        state = state._replace(gram1=state.gram1 + demand.gram1, gram2=state.gram2 + demand.gram2)
     return state
 
 
@@ -251,21 +251,21 @@ def _through(
             for seen, level in zip(passes, levels, strict=True)
         ]
         return (x + sum(branches)).to(dtype), passes
-    found: dict[int, Pass] = {}
+    of_level: dict[int, Pass] = {}
     indices = range(len(levels)) if order == "fast_to_slow" else reversed(range(len(levels)))
     for index in indices:
-        found[index] = level_pass(x, *weights[index], levels[index].gain)
-        x = x + found[index].answer
-    return x.to(dtype), [found[index] for index in range(len(levels))]
+        of_level[index] = level_pass(x, *weights[index], levels[index].gain)
+        x = x + of_level[index].answer
+    return x.to(dtype), [of_level[index] for index in range(len(levels))]
 
 
-def after(state: ContinuumState, asked: Sequence[Sums], length: int, options: Settings) -> ContinuumState:
+def after(state: ContinuumState, demands: Sequence[Sums], length: int, options: Settings) -> ContinuumState:
     """Take in what ``length`` tokens ask of every level; then move the levels whose chunk is complete [S 15, P 71].
 
     The others stay as they are. In the nested variant a boundary of a level also restarts the next faster one, after
     every level has applied its own update. No boundary may lie inside the tokens.
     """
-    levels = [taken_in(level, total) for level, total in zip(state.levels, asked, strict=True)]
+    levels = [taken_in(level, total) for level, total in zip(state.levels, demands, strict=True)]
     position = state.position + length
     due = [position % size == 0 for size in options.chunk_sizes]
     for index, rate in enumerate(options.rates):
@@ -338,11 +338,11 @@ def stream(
         to_boundary = min(size - state.position % size for size in options.chunk_sizes)
         part = x[..., at : at + to_boundary, :]
         y, passes = _through(part, weights_of(state), levels, options.variant, options.order)
-        asked = []
+        demands = []
         for (w1, _), level, seen in zip(weights_of(state), levels, passes, strict=True):
             assert level.value is not None  # checked_levels
-            asked.append(sums(associative_signal(seen, w1, level.value, objective), options.rule))
-        state = after(state, asked, part.shape[-2], options)
+            demands.append(sums(associative_signal(seen, w1, level.value, objective), options.rule))
+        state = after(state, demands, part.shape[-2], options)
         outputs.append(y)
         at += part.shape[-2]
     return torch.cat(outputs, -2), state
@@ -435,7 +435,7 @@ def adapt_stream(
                 targets = torch.cat(
                     [segment.narrow(token_axis, 1, length - 1), tokens.narrow(token_axis, at, 1)], token_axis
                 )
-                asked = _asked(
+                demands = _demands(
                     segment,
                     targets,
                     weights_of(continuum),
@@ -445,7 +445,7 @@ def adapt_stream(
                     options.rule,
                     differentiable,
                 )
-                continuum = after(continuum, asked, length, options)
+                continuum = after(continuum, demands, length, options)
                 start, segment = running, segment.narrow(token_axis, 0, 0)
             part = tokens.narrow(token_axis, at, min(length - segment.shape[token_axis], total - at))
             output, later = forward(part, weights_of(continuum), running, None)
@@ -456,7 +456,7 @@ def adapt_stream(
     return torch.cat(outputs, token_axis), AdaptState(continuum, start, running, segment)
 
 
-def _asked(
+def _demands(
     segment: Tensor,
     targets: Tensor,
     weights: Weights,
@@ -467,7 +467,7 @@ def _asked(
     differentiable: bool,
 ) -> list[Sums]:
     """Σ u φᵀ of every level, as minus the gradient of the segment's summed loss, and its grams if the rule needs them."""
-    found: dict[int, tuple[Tensor, Tensor]] = {}
+    all_grams: dict[int, tuple[Tensor, Tensor]] = {}
 
     def collect(index: int, phi1: Tensor, phi2: Tensor) -> None:
         grams = []
@@ -475,9 +475,9 @@ def _asked(
             shape_is(f"collect: φ of level {index}", tuple(phi.shape), (*w.shape[:-2], "c", w.shape[-1]))
             phi = phi if differentiable else phi.detach()
             grams.append(phi.mT @ phi)
-        if index in found:  # a model may read its tokens in parts
-            grams = [old + new for old, new in zip(found[index], grams, strict=True)]
-        found[index] = grams[0], grams[1]
+        if index in all_grams:  # a model may read its tokens in parts
+            grams = [old + new for old, new in zip(all_grams[index], grams, strict=True)]
+        all_grams[index] = grams[0], grams[1]
 
     with torch.enable_grad():
         # Fresh copies: the model's state at the start depends on the same θ, and must count as a constant.
@@ -491,12 +491,12 @@ def _asked(
     for index in range(len(weights)):
         if any(g is None for g in gradients[2 * index : 2 * index + 2]):
             raise ValueError(f"forward must use the weights of every level, got none of level {index}")
-        if rule == "dgd" and index not in found:
+        if rule == "dgd" and index not in all_grams:
             raise ValueError(
                 f"forward must hand collect on to read (rule='dgd'), got nothing of level {index}"
             )
     pairs = zip(gradients[::2], gradients[1::2], strict=True)
-    return [Sums(-g1, -g2, *found.get(index, ())) for index, (g1, g2) in enumerate(pairs)]
+    return [Sums(-g1, -g2, *all_grams.get(index, ())) for index, (g1, g2) in enumerate(pairs)]
 
 
 def _copy(w: Tensor, differentiable: bool) -> Tensor:

@@ -238,11 +238,11 @@ class Hope(nn.Module):
         count = positive_integer("max_new_tokens", max_new_tokens)
         temperature = scalar("temperature", temperature, low=0)
         logits, state = self.prefill(tokens, state, lengths=lengths)
-        made = [self._drawn(logits, temperature, generator)]
-        while len(made) < count:
-            logits, state = self.step(made[-1], state)
-            made.append(self._drawn(logits, temperature, generator))
-        return torch.stack(made, -1), state
+        tokens_out = [self._drawn(logits, temperature, generator)]
+        while len(tokens_out) < count:
+            logits, state = self.step(tokens_out[-1], state)
+            tokens_out.append(self._drawn(logits, temperature, generator))
+        return torch.stack(tokens_out, -1), state
 
     @staticmethod
     def _drawn(logits: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:
@@ -312,9 +312,9 @@ class Hope(nn.Module):
 
         Raises: ValueError if there is neither; what huggingface_hub raises; as `load`.
         """
-        from hope_ref.parallel.pretrained import found
+        from hope_ref.parallel.pretrained import folder_of
 
-        return cls.load(found(str(pretrained_model_name_or_path), revision), device)
+        return cls.load(folder_of(str(pretrained_model_name_or_path), revision), device)
 
     # --- the reference's parameters -------------------------------------------------------------------------------
 

@@ -116,8 +116,8 @@ def _forward(model: Hope) -> Any:
             own = tuple((w1[index], w2[index]) for w1, w2 in weights)
             inputs.append([])
 
-            def keep(level: int, phi1: Tensor, phi2: Tensor, found: list[Any] = inputs[-1]) -> None:
-                found.append((phi1, phi2))
+            def keep(level: int, phi1: Tensor, phi2: Tensor, pairs: list[Any] = inputs[-1]) -> None:
+                pairs.append((phi1, phi2))
 
             levels = block.continuum.parameters_of_levels()  # type: ignore[operator, union-attr]
             x, _ = continuum_memory.read(
@@ -126,7 +126,7 @@ def _forward(model: Hope) -> Any:
             after.append(mixed)
         if collect is not None:
             for level in range(len(weights)):
-                phi1, phi2 = (torch.stack([found[level][part] for found in inputs]) for part in (0, 1))
+                phi1, phi2 = (torch.stack([pairs[level][part] for pairs in inputs]) for part in (0, 1))
                 collect(level, phi1, phi2)  # (blocks, ..., s, h) and (blocks, ..., s, d)
         return model.head(x), (tuple(after), position + tokens.shape[-1])
 

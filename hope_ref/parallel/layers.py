@@ -102,17 +102,17 @@ def views(
 
     Each is conv(P n); a projection or convolution that is not among the parameters is left out.
     """
-    made, inputs_after = [], []
+    in_heads, inputs_after = [], []
     for projection, kernel, inputs in zip(PROJECTIONS, CONVOLUTIONS, state[:3], strict=True):
         view = functional.linear(n, parameters[projection]) if projection in parameters else n
         if kernel in parameters:
             view, inputs = convolution(view, parameters[kernel], inputs)
-        made.append(split(view, heads))
+        in_heads.append(split(view, heads))
         inputs_after.append(inputs)
     return (
-        made[0],
-        made[1],
-        made[2],
+        in_heads[0],
+        in_heads[1],
+        in_heads[2],
         MixerState(inputs_after[0], inputs_after[1], inputs_after[2], state.memory),
     )
 

@@ -145,10 +145,10 @@ def update(gradient: Tensor, state: M3State, options: M3Options) -> tuple[Tensor
 
     count = count + 1
     m1 = _mixed(m1, gradient, options.beta1, options.accumulate)
-    update = ns(m1) + options.slow_weight * o2  # o2 is of an earlier window
-    change = options.lr * update
+    combined = ns(m1) + options.slow_weight * o2  # o2 is of an earlier window
+    change = options.lr * combined
     if options.second_moment != "none":
-        squared = (update if options.second_moment == "update" else gradient).square()
+        squared = (combined if options.second_moment == "update" else gradient).square()
         v = _mixed(v, squared, options.beta2, options.accumulate)
         corrected = options.second_moment == "update" and options.accumulate == "ema"
         scale = _root(v / (1 - options.beta2**count) if corrected else v) + options.epsilon

@@ -64,12 +64,12 @@ def associations(weights: Weights, k: Tensor, v: Tensor, config: HopeConfig) -> 
         hidden = apply(weights[1], k)  # (..., M, C, h)
         inputs, answers = [functional.silu(hidden), k], [hidden]
         answers.insert(0, apply(weights[0], inputs[0]))
-    wanted = [beyond + v if config.objective == "dot" else beyond - answers[0] + (v - k)]  # -e
+    targets = [beyond + v if config.objective == "dot" else beyond - answers[0] + (v - k)]  # -e
     if len(weights) == 2:
-        wanted.append(through_silu(apply(weights[0].mT, wanted[0]), answers[1]))
+        targets.append(through_silu(apply(weights[0].mT, targets[0]), answers[1]))
     return [
         Association(phi, u, bound_factor(u, config.surprise_bound), answer)
-        for phi, u, answer in zip(inputs, wanted, answers, strict=True)
+        for phi, u, answer in zip(inputs, targets, answers, strict=True)
     ]
 
 
@@ -133,11 +133,11 @@ def write(start: Matrix, association: Association, gram: Tensor, eta: Tensor, co
     if reach is not None and start.momentum is not None:
         known = known + reach.start_before[..., None] * apply(start.momentum, phi)
         known = chunks.reads(gram, reach.write_before, pushed, known)
-        wanted = -eta * known
+        target = -eta * known
     else:
-        wanted = torch.addcmul(pushed, eta, known, value=-1)
+        target = torch.addcmul(pushed, eta, known, value=-1)
     ratio = None if decay is None else decay.ratio_before
-    return moving._replace(rows=chunks.writes(gram, eta[..., 0], ratio, wanted))
+    return moving._replace(rows=chunks.writes(gram, eta[..., 0], ratio, target))
 
 
 def _erasable(start: Matrix, phi: Tensor, known: Tensor, config: HopeConfig) -> Tensor:

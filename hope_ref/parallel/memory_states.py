@@ -65,11 +65,11 @@ def _grouped(config: HopeConfig) -> tuple[Group, ...]:
     members: dict[tuple[int, bool], list[str]] = {}
     for name in reversed(config.memories):  # `memory` comes first
         members.setdefault((config.chunk_size(name), name in config.writers), []).insert(0, name)
-    found = []
+    grouped = []
     for (chunk_size, writes), names in members.items():
         forgetting = len(names) if config.retention_scope == "all" else names.count("memory")
-        found.append(Group(tuple(names), chunk_size, writes, forgetting))
-    return tuple(reversed(found))
+        grouped.append(Group(tuple(names), chunk_size, writes, forgetting))
+    return tuple(reversed(grouped))
 
 
 _known_groups = lru_cache(maxsize=64)(_grouped)
@@ -122,24 +122,26 @@ def projections(of_groups: Sequence[Stack], config: HopeConfig) -> tuple[Tensor,
     first = groups(config)[0]
     if list(first.names[: len(names)]) == names:
         return of_groups[0].boundary
-    found = []
+    stacks_of_layers = []
     for layer in range(len(layers(config))):
         named: Tensors = {}
         for group, stack in zip(groups(config), of_groups, strict=True):
             named |= dict(zip(group.names, stack.boundary[layer].unbind(-3), strict=True))
-        found.append(torch.stack([named[name] for name in names], -3))
-    return tuple(found)
+        stacks_of_layers.append(torch.stack([named[name] for name in names], -3))
+    return tuple(stacks_of_layers)
 
 
 def unstacked(of_groups: Sequence[Stack], config: HopeConfig, position: int) -> State:
     """The state by name, in the order of ``config.memories``; the way back from `stacks`."""
-    found: dict[str, Tensors] = {part: {} for part in PARTS}
+    by_part: dict[str, Tensors] = {part: {} for part in PARTS}
     for group, stack in zip(groups(config), of_groups, strict=True):
         for part in PARTS:
             for layer, tensor in zip(layers(config), getattr(stack, part), strict=False):
                 for name, one in zip(group.names, tensor.unbind(-3), strict=True):
-                    found[part][f"{layer}_{name}"] = one
+                    by_part[part][f"{layer}_{name}"] = one
     names = [name for memory in config.memories for name in weight_names(memory, config)]
-    weights, boundary = ({name: found[part][name] for name in names} for part in PARTS[:2])
-    momentum = {momentum_name(name): found["momentum"][name] for name in names if name in found["momentum"]}
+    weights, boundary = ({name: by_part[part][name] for name in names} for part in PARTS[:2])
+    momentum = {
+        momentum_name(name): by_part["momentum"][name] for name in names if name in by_part["momentum"]
+    }
     return State(weights, boundary, momentum, position)

@@ -64,7 +64,7 @@ def configuration(path: Path) -> HopeConfig:
         raise ValueError(f"{path} must be the configuration of a HOPE: {error}") from error
 
 
-def found(name: str, revision: str | None) -> Path:
+def folder_of(name: str, revision: str | None) -> Path:
     """The folder of that name, or a copy of the repository of that name on the Hugging Face Hub. Raises: ValueError."""
     if Path(name).is_dir():
         return Path(name)

@@ -146,7 +146,7 @@ def _run(
     views = torch.stack([x[name] for name in config.memories if name != "memory"], -3)  # (..., P, T, d)
     length, chunk_size = views.shape[-2], min(config.memory_chunk_size, config.projection_chunk_size)
     sizes = stretches(position, length, chunk_size)
-    queries = x["asked"].split(sizes, -2) if "asked" in x else [None] * len(sizes)
+    queries = x["unit_query"].split(sizes, -2) if "unit_query" in x else [None] * len(sizes)
     outputs = [x["k"][..., :0, :]]  # so that T = 0 gives an empty tensor of the right shape and dtype
     for place, (view, q) in enumerate(zip(views.split(sizes, -2), queries, strict=True)):
         if recompute and torch.is_grad_enabled():
@@ -232,9 +232,9 @@ def generate(views: Tensor, q: Tensor | None, start: Start, config: HopeConfig, 
     sizes = [count - 2, 2]
     of_vectors, of_numbers, _ = weights[0].split([*sizes, weights[0].shape[-3] - count], -3)
     (vectors, numbers), (x_vectors, x_numbers) = hidden.split(sizes, -3), views.split(sizes, -3)
-    made = x_vectors + apply(of_vectors, vectors)  # (..., P - 2, C, d)
-    directions = unit(made)
-    k, v = directions[..., 0, :, :], (directions if config.value_norm else made)[..., 1, :, :]
+    vectors_out = x_vectors + apply(of_vectors, vectors)  # (..., P - 2, C, d)
+    directions = unit(vectors_out)
+    k, v = directions[..., 0, :, :], (directions if config.value_norm else vectors_out)[..., 1, :, :]
     inner = product(start.readouts, of_numbers)  # (W1ᵀ r)ᵀ, (..., 2, 1, h)
     z = product(start.readouts, x_numbers.mT) + product(inner, numbers.mT)  # (..., 2, 1, C)
     z_eta, z_alpha = z[..., 0, :].split([1, 1], -2)  # (..., 1, C) each
@@ -258,9 +258,9 @@ def write_all(token: Token, start: Start, config: HopeConfig, of_groups: Stacks)
     """
     k, v = token.k[..., None, :, :], token.v[..., None, :, :]  # (..., 1, C, d)
     gram = product(k, k.mT)  # (..., 1, C, C), of all memories
-    found: list[list[Moving]] = []
+    moving: list[list[Moving]] = []
     for index, (group, stack) in enumerate(zip(groups(config), of_groups, strict=True)):
-        found.append([])
+        moving.append([])
         if not group.writes:
             continue
         retention = retention_of(token.alpha[..., None, :], group, config)
@@ -277,8 +277,8 @@ def write_all(token: Token, start: Start, config: HopeConfig, of_groups: Stacks)
                 retention,
             )
             own_gram = product(phi, phi.mT) if layer == 0 and config.architecture == "mlp" else gram
-            found[-1].append(write(matrix, association, own_gram, token.eta[index], config))
-    return found
+            moving[-1].append(write(matrix, association, own_gram, token.eta[index], config))
+    return moving
 
 
 def parts(weight: Tensor, group: Group) -> tuple[Tensor, ...]:
@@ -454,7 +454,7 @@ def _arguments(
     )
     x = {"k": key, "v": value, "q": query, "eta": value, "alpha": key}
     if not config.adaptive_query:
-        x["asked"] = unit(apply(parameters["w_query"], query))
+        x["unit_query"] = unit(apply(parameters["w_query"], query))
     return x, start, state
 
 

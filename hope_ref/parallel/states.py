@@ -276,27 +276,30 @@ def load_state(path: str | Path, like: Any) -> Any:
             raise ValueError(f"{path} must be a file of a state: {error}") from error
     if not isinstance(leaves, dict):
         raise ValueError(f"{path} must hold named tensors, got {type(leaves).__name__}")
-    wanted = flattened(like)
-    missing = [name for name in wanted if name not in leaves]
-    positions = [name for name in wanted if name.endswith("position")]
+    leaves_of_like = flattened(like)
+    missing = [name for name in leaves_of_like if name not in leaves]
+    positions = [name for name in leaves_of_like if name.endswith("position")]
     if isinstance(like, StreamState) and missing and all(isinstance(leaves.get(n), int) for n in positions):
         # what `detach` leaves out: a parameter, as far as the file's own positions say
         there = nested.rebuilt(like, lambda name, leaf: leaves[name] if name in positions else leaf)
         missing = [name for name in missing if not unmoved(there, name)]
-    if difference := name_difference(leaves, [name for name in wanted if name in leaves or name in missing]):
+    if difference := name_difference(
+        leaves, [name for name in leaves_of_like if name in leaves or name in missing]
+    ):
         raise ValueError(f"{path} must hold the names of such a state; {difference}")
-    for name, want in wanted.items():
+    for name, want in leaves_of_like.items():
         if name not in leaves:
             continue
         if isinstance(want, HopeConfig):
-            leaves[name] = _checked_config(HopeConfig.from_json(str(leaves[name])), want, f"{path}: {name}")
+            place = f"{path}: {name}"
+            leaves[name] = _checked_config(HopeConfig.from_json(str(leaves[name]), place), want, place)
         got = leaves[name]
         if _kind(got) != _kind(want):
             raise ValueError(f"{path}: {name} must be {_kind(want)}, got {_kind(got)}")
 
     def leaf(name: str, pattern: Any) -> Any:
-        found = leaves.get(name)
-        return found.to(pattern.device) if isinstance(found, Tensor) else found
+        value = leaves.get(name)
+        return value.to(pattern.device) if isinstance(value, Tensor) else value
 
     return nested.rebuilt(like, leaf)
 

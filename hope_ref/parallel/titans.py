@@ -219,16 +219,16 @@ def _matrix_block(
     )
     share = torch.cat([torch.zeros_like(reach.written[..., :opened, :]), reach.written[..., rows, :]], -2)
     system = eta[..., None] * (share * (k @ k.mT))  # c_{b(t)-1,s} = 0 for s >= b(t): strictly lower
-    wanted = eta[..., None] * (v - answers)
+    target = eta[..., None] * (v - answers)
     write = torch.linalg.solve_triangular(
-        system, wanted, upper=False, unitriangular=True
+        system, target, upper=False, unitriangular=True
     )  # w_t, (..., n, d_v)
-    given = (k, write, memory, momentum)
+    stream_parts = (k, write, memory, momentum)
     last = (position + length - 1) // chunk_size * chunk_size - position  # b of the block's last token
-    return reach.read(slice(1, None), q, *given), TitansState(
-        (reach.weight(length, *given),),
+    return reach.read(slice(1, None), q, *stream_parts), TitansState(
+        (reach.weight(length, *stream_parts),),
         (reach.final_momentum(k, write, momentum),),
-        (frozen if last < 0 else reach.weight(last, *given),),
+        (frozen if last < 0 else reach.weight(last, *stream_parts),),
         position + length,
     )
 
@@ -368,11 +368,11 @@ def _state(state: Any) -> TitansState:
     if not isinstance(state, TitansState):
         raise ValueError(f"state must be a TitansState (see start), got {type(state).__name__}")
     weights, momentum, frozen = (_weights(f"state.{n}", getattr(state, n)) for n in TitansState._fields[:3])
-    wanted = tuple(tuple(w.shape) for w in weights)
+    shapes = tuple(tuple(w.shape) for w in weights)
     for name, others in (("momentum", momentum), ("boundary", frozen)):
         got = tuple(tuple(w.shape) for w in others)
-        if got != wanted:
-            raise ValueError(f"state.{name} must have shapes {wanted}, got {got}")
+        if got != shapes:
+            raise ValueError(f"state.{name} must have shapes {shapes}, got {got}")
         checks.tensors(**{"state.weights": weights[0], f"state.{name}": others[0]})
     position = state.position
     if isinstance(position, bool) or not isinstance(position, int) or position < 0:

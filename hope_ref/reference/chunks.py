@@ -44,7 +44,7 @@ def boundary(t: Any, chunk_size: Any) -> int:
 # --- the token loop -----------------------------------------------------------------------------------------------
 
 
-class _Given(NamedTuple):
+class _Inputs(NamedTuple):
     """What both forms of the recurrence take, validated; the rows are the chunk's or the sequence's tokens."""
 
     q: Array  # (T, d_in)
@@ -53,23 +53,23 @@ class _Given(NamedTuple):
     eta: Array  # (T,)
     alpha: Array  # (T,)
 
-    def rows(self, tokens: slice) -> _Given:
-        return _Given(*(array[tokens] for array in self))
+    def rows(self, tokens: slice) -> _Inputs:
+        return _Inputs(*(array[tokens] for array in self))
 
 
-def _given(q: Any, phi: Any, u: Any, eta: Any, alpha: Any, erase: str) -> _Given:
+def _inputs(q: Any, phi: Any, u: Any, eta: Any, alpha: Any, erase: str) -> _Inputs:
     phi = float64("phi", phi, ("T", "d_in"))
     u = float64("u", u, (phi.shape[0], "d_out"))
     q = float64("q", q, phi.shape)
     one_of("erase", erase, ERASE)
     eta = per_token("eta", eta, len(phi), low=0)
-    return _Given(q, phi, u, eta, per_token("alpha", alpha, len(phi), low=0, high=1))
+    return _Inputs(q, phi, u, eta, per_token("alpha", alpha, len(phi), low=0, high=1))
 
 
-def _matrix(name: str, value: Any, given: _Given) -> Array:
+def _matrix(name: str, value: Any, inputs: _Inputs) -> Array:
     """A (d_out, d_in) argument; None means zeros."""
-    wanted = (given.u.shape[1], given.phi.shape[1])
-    return np.zeros(wanted) if value is None else float64(name, value, wanted)
+    shape = (inputs.u.shape[1], inputs.phi.shape[1])
+    return np.zeros(shape) if value is None else float64(name, value, shape)
 
 
 def _answer(state: Array, alpha: float, phi: Array, erase: str) -> Array:
@@ -99,9 +99,9 @@ def recurrence(
     Raises:
         ValueError: naming the argument, what it got and what it wants.
     """
-    given = _given(q, phi, u, eta, alpha, erase)
-    q, phi, u, eta, alpha = given
-    state = _matrix("state", state, given)
+    inputs = _inputs(q, phi, u, eta, alpha, erase)
+    q, phi, u, eta, alpha = inputs
+    state = _matrix("state", state, inputs)
     y = np.zeros_like(u)  # (T, d_out)
     for t in range(len(phi)):
         write = eta[t] * (u[t] - _answer(state, alpha[t], phi[t], erase))  # w_t, (d_out,)
@@ -137,11 +137,11 @@ def momentum_recurrence(
     Raises:
         ValueError: naming the argument, what it got and what it wants.
     """
-    given = _given(q, phi, u, eta, alpha, erase)
-    q, phi, u, eta, alpha = given
+    inputs = _inputs(q, phi, u, eta, alpha, erase)
+    q, phi, u, eta, alpha = inputs
     mu = per_token("mu", mu, len(phi), low=0, high=1)
-    state, momentum = _matrix("state", state, given), _matrix("momentum", momentum, given)
-    shift = _matrix("shift", shift, given)
+    state, momentum = _matrix("state", state, inputs), _matrix("momentum", momentum, inputs)
+    shift = _matrix("shift", shift, inputs)
     y = np.zeros_like(u)  # (T, d_out)
     for t in range(len(phi)):
         momentum = mu[t] * momentum + eta[t] * np.outer(u[t], phi[t])  # (d_out, d_in)
@@ -188,8 +188,8 @@ def _erased_decays(decay: Decays, erase: str) -> tuple[Array, Array]:
     """(what is left of S_0, of each earlier write) in the memory whose answer token t erases; "none" erases nothing."""
     if erase == "after_decay":
         return decay.gamma, np.tril(decay.ratio, -1)
-    kept = 0.0 if erase == "none" else 1.0
-    return kept * decay.gamma_before, kept * decay.ratio_before
+    erases = 0.0 if erase == "none" else 1.0
+    return erases * decay.gamma_before, erases * decay.ratio_before
 
 
 def writes(phi: Array, u: Array, eta: Array, decay: Decays, state: Array, erase: str) -> Array:
@@ -203,8 +203,8 @@ def writes(phi: Array, u: Array, eta: Array, decay: Decays, state: Array, erase:
     gamma, ratio = _erased_decays(decay, erase)
     gram = phi @ phi.T  # φ_tᵀ φ_s, (C, C)
     system = np.eye(len(phi)) + eta[:, None] * ratio * gram
-    wanted = eta[:, None] * (u - gamma[:, None] * (phi @ state.T))  # (C, d_out)
-    return np.linalg.solve(system, wanted).astype(np.float64)
+    target = eta[:, None] * (u - gamma[:, None] * (phi @ state.T))  # (C, d_out)
+    return np.linalg.solve(system, target).astype(np.float64)
 
 
 def chunk_recurrence(
@@ -223,12 +223,12 @@ def chunk_recurrence(
 
     Args, Returns, Raises: as `recurrence`; chunk_size is an integer >= 1, and the last chunk may be shorter.
     """
-    given = _given(q, phi, u, eta, alpha, erase)
-    state, chunk_size = _matrix("state", state, given), positive_integer("chunk_size", chunk_size)
-    y = np.zeros_like(given.u)  # (T, d_out)
+    inputs = _inputs(q, phi, u, eta, alpha, erase)
+    state, chunk_size = _matrix("state", state, inputs), positive_integer("chunk_size", chunk_size)
+    y = np.zeros_like(inputs.u)  # (T, d_out)
     for start in range(0, len(y), chunk_size):
         tokens = slice(start, start + chunk_size)
-        q_c, phi_c, u_c, eta_c, alpha_c = given.rows(tokens)
+        q_c, phi_c, u_c, eta_c, alpha_c = inputs.rows(tokens)
         decay = decays(alpha_c)
         write = writes(phi_c, u_c, eta_c, decay, state, erase)  # (C, d_out)
         scores = decay.ratio * (q_c @ phi_c.T)  # D_{t,s} (φ_sᵀ q_t), (C, C)
@@ -260,23 +260,23 @@ def chunk_momentum_recurrence(
 
     Args, Returns, Raises: as `momentum_recurrence`; chunk_size is an integer >= 1, and the last chunk may be shorter.
     """
-    given = _given(q, phi, u, eta, alpha, erase)
-    mu = per_token("mu", mu, len(given.phi), low=0, high=1)
-    state, momentum = _matrix("state", state, given), _matrix("momentum", momentum, given)
-    shift, chunk_size = _matrix("shift", shift, given), positive_integer("chunk_size", chunk_size)
-    y = np.zeros_like(given.u)  # (T, d_out)
+    inputs = _inputs(q, phi, u, eta, alpha, erase)
+    mu = per_token("mu", mu, len(inputs.phi), low=0, high=1)
+    state, momentum = _matrix("state", state, inputs), _matrix("momentum", momentum, inputs)
+    shift, chunk_size = _matrix("shift", shift, inputs), positive_integer("chunk_size", chunk_size)
+    y = np.zeros_like(inputs.u)  # (T, d_out)
     for start in range(0, len(y), chunk_size):
         tokens = slice(start, start + chunk_size)
-        q_c, phi_c, u_c, eta_c, alpha_c = given.rows(tokens)
+        q_c, phi_c, u_c, eta_c, alpha_c = inputs.rows(tokens)
         decay, fade = decays(alpha_c), decays(mu[tokens])
         gamma, ratio = _erased_decays(decay, erase)
         gram = eta_c * (phi_c @ phi_c.T)  # η_s (φ_tᵀ φ_s), (C, C)
         reach, ratio_u = decay.ratio @ fade.gamma, decay.ratio @ fade.ratio  # b_t, (C,); c_{t,s}, (C, C)
-        wanted = gamma[:, None] * (phi_c @ state.T) + (ratio @ fade.gamma)[:, None] * (phi_c @ momentum.T)
-        wanted = wanted + ((ratio @ fade.ratio) * gram) @ u_c  # (C, d_out)
+        target = gamma[:, None] * (phi_c @ state.T) + (ratio @ fade.gamma)[:, None] * (phi_c @ momentum.T)
+        target = target + ((ratio @ fade.ratio) * gram) @ u_c  # (C, d_out)
         if erase != "none":
-            wanted = wanted + phi_c @ shift.T
-        p = np.linalg.solve(np.eye(len(phi_c)) + ratio * gram, wanted)  # (C, d_out)
+            target = target + phi_c @ shift.T
+        p = np.linalg.solve(np.eye(len(phi_c)) + ratio * gram, target)  # (C, d_out)
         scores = eta_c * (q_c @ phi_c.T)  # η_s (φ_sᵀ q_t), (C, C)
         y[tokens] = decay.gamma[:, None] * (q_c @ state.T) + reach[:, None] * (q_c @ momentum.T)
         y[tokens] += (ratio_u * scores) @ u_c - (decay.ratio * scores) @ p

@@ -95,8 +95,8 @@ def associative_signal(z: Array, w1: Array, w2: Array, level: Level, objective: 
     """
     n = rms_norm(z, level.gain)  # (d,)
     hidden = w2 @ n  # (h,)
-    wanted = level.value @ n  # (d,)
-    error = (w1 @ silu(hidden) if objective == "l2" else 0.0) - wanted
+    target = level.value @ n  # (d,)
+    error = (w1 @ silu(hidden) if objective == "l2" else 0.0) - target
     rows = (-error, silu(hidden), -(w1.T @ error) * silu_derivative(hidden), n)
     return Signal(*(row[None] for row in rows))
 
@@ -180,12 +180,12 @@ def read(
             for theta, level in zip(weights, levels, strict=True)
         ]
         return x + sum(branches), [x] * len(levels)
-    given, z = [x] * len(levels), x
+    inputs, z = [x] * len(levels), x
     indices = range(len(levels)) if order == "fast_to_slow" else reversed(range(len(levels)))
     for index in indices:
-        given[index] = z
+        inputs[index] = z
         z = z + level_function(z, *weights[index], levels[index].gain)
-    return z, given
+    return z, inputs
 
 
 def after(state: ContinuumState, signals: Sequence[Signal], options: Settings) -> ContinuumState:
@@ -263,13 +263,13 @@ def stream(
     """The loop over tokens of `continuum_memory`, which has checked the arguments; inf and NaN pass."""
     y = np.zeros_like(x)  # (T, d)
     for t in range(len(x)):
-        y[t], given = read(x[t], weights_of(state), levels, options.variant, options.order)
+        y[t], inputs = read(x[t], weights_of(state), levels, options.variant, options.order)
         if signal == "associative":
-            asked = [
+            demands = [
                 associative_signal(z, *theta, level, objective)
-                for z, theta, level in zip(given, weights_of(state), levels, strict=True)
+                for z, theta, level in zip(inputs, weights_of(state), levels, strict=True)
             ]
-            state = after(state, asked, options)
+            state = after(state, demands, options)
     return y, state
 
 
@@ -321,8 +321,8 @@ def adapt(
     for token in tokens:
         if len(segment) == length:  # this token is the last target of the segment
             targets = np.concatenate([segment[1:], token[None]])
-            asked = signals(segment, targets, weights_of(continuum), start)
-            continuum = after(continuum, checked_signals(asked, levels, length), chosen)
+            demands = signals(segment, targets, weights_of(continuum), start)
+            continuum = after(continuum, checked_signals(demands, levels, length), chosen)
             start, segment = running, segment[:0]
         output, running = step(token, weights_of(continuum), running)
         outputs.append(output)

@@ -168,11 +168,11 @@ def titans_layer(
     """
     n = rms_norm(x, parameters["norm"])  # (T, d)
     key, value, query = (n @ parameters[name].T if name in parameters else n for name in PROJECTIONS)
-    kept = [state.key_inputs, state.value_inputs, state.query_inputs]
+    inputs = [state.key_inputs, state.value_inputs, state.query_inputs]
     if config.convolution_width:
-        key, kept[0] = convolution(key, parameters["conv_key"], kept[0])
-        value, kept[1] = convolution(value, parameters["conv_value"], kept[1])
-        query, kept[2] = convolution(query, parameters["conv_query"], kept[2])
+        key, inputs[0] = convolution(key, parameters["conv_key"], inputs[0])
+        value, inputs[1] = convolution(value, parameters["conv_value"], inputs[1])
+        query, inputs[2] = convolution(query, parameters["conv_query"], inputs[2])
     k, v, q = (split(view, config.heads) for view in (key, value, query))  # (T, heads, d / heads)
     answers, after = np.zeros_like(k), []
     for head, memories in enumerate(state.heads):
@@ -183,7 +183,7 @@ def titans_layer(
         after.append(memories)
     gain = parameters["head_norm"].reshape(k.shape[1:])
     y = x + rms_norm(answers, gain).reshape(x.shape) @ parameters["output"].T
-    return y, TitansState(kept[0], kept[1], kept[2], tuple(after))
+    return y, TitansState(inputs[0], inputs[1], inputs[2], tuple(after))
 
 
 def head_parameters(parameters: Arrays, head: int, config: HopeConfig) -> Arrays:
@@ -213,8 +213,8 @@ def attention_layer(
     y = x.copy()
     for t in range(len(x)):
         seen = start + t + 1
-        asked = rotary(query[t], start + t)  # (heads, d / heads)
-        score = np.einsum("shd,hd->hs", keys[:seen], asked) / np.sqrt(asked.shape[-1])
+        turned_query = rotary(query[t], start + t)  # (heads, d / heads)
+        score = np.einsum("shd,hd->hs", keys[:seen], turned_query) / np.sqrt(turned_query.shape[-1])
         share = np.exp(score - score.max(axis=1, keepdims=True))
         share /= share.sum(axis=1, keepdims=True)
         y[t] += parameters["output"] @ np.einsum("hs,shd->hd", share, values[:seen]).reshape(-1)

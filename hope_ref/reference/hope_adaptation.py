@@ -116,7 +116,7 @@ def learned(
     mixed = mixed_rows(segment, parameters, config, start)
     inputs = level_inputs(mixed, parameters, config, start)
     for index, block_state in enumerate(now.blocks):
-        found = []
+        updated = []
         for level, before in enumerate(block_state.continuum.levels):
             loss = with_weights(start, index, level, mixed[index], targets, parameters, config)
             gradient1 = central_differences(partial(loss, "w1"), before.w1)
@@ -125,8 +125,8 @@ def learned(
             sums = {"sum1": before.sum1 - gradient1, "sum2": before.sum2 - gradient2}
             if config.rule == "dgd":
                 sums |= {"gram1": before.gram1 + phi1.T @ phi1, "gram2": before.gram2 + phi2.T @ phi2}
-            found.append(before._replace(**sums))
-        continuum = moved_on(found, block_state.continuum.position + len(segment), options)
+            updated.append(before._replace(**sums))
+        continuum = moved_on(updated, block_state.continuum.position + len(segment), options)
         blocks.append(BlockState(block_state.mixer, continuum))
     return now._replace(blocks=tuple(blocks))
 
@@ -176,30 +176,30 @@ def central_differences(function: Callable[[Array], float], at: Array) -> Array:
 
 def mixed_rows(segment: Array, parameters: Arrays, config: HopeConfig, start: HopeState) -> list[Array]:
     """Per block what its first sub-layer hands to the levels, (s, d): no level of that block has a part in it."""
-    x, found = parameters["embedding"][segment], []
+    x, rows = parameters["embedding"][segment], []
     for index, before in enumerate(start.blocks):
         own = part(parameters, f"blocks.{index}")
         mixed, _ = mix(x, own, config, before.mixer)
-        found.append(mixed)
+        rows.append(mixed)
         x, _ = stream(
             mixed, levels(own, config), before.continuum, of_config(config), config.signal, config.objective
         )
-    return found
+    return rows
 
 
 def level_inputs(
     mixed: list[Array], parameters: Arrays, config: HopeConfig, start: HopeState
 ) -> list[list[tuple[Array, Array]]]:
     """Per block and level the inputs of W1 and of W2, σ(W2 n) and n, one row a token, at the segment's constant weights."""
-    found = []
+    inputs = []
     for index, before in enumerate(start.blocks):
         weights, slow = weights_of(before.continuum), levels(part(parameters, f"blocks.{index}"), config)
-        given = [
+        level_rows = [
             read(row, weights, slow, config.variant, config.order)[1] for row in mixed[index]
         ]  # (s, levels)
         rows = []
         for level, (_, w2) in enumerate(weights):
-            n = np.array([rms_norm(token[level], slow[level].gain) for token in given])  # (s, d)
+            n = np.array([rms_norm(token[level], slow[level].gain) for token in level_rows])  # (s, d)
             rows.append((silu(n @ w2.T), n))
-        found.append(rows)
-    return found
+        inputs.append(rows)
+    return inputs

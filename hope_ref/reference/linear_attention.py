@@ -14,8 +14,8 @@ def sequence(q: Any, k: Any, v: Any, memory: Any) -> tuple[Array, Array, Array, 
     k = float64("k", k, ("T", "d_k"))
     v = float64("v", v, (k.shape[0], "d_v"))
     q = float64("q", q, k.shape)
-    wanted = (v.shape[1], k.shape[1])
-    return q, k, v, np.zeros(wanted) if memory is None else float64("memory", memory, wanted)
+    shape = (v.shape[1], k.shape[1])
+    return q, k, v, np.zeros(shape) if memory is None else float64("memory", memory, shape)
 
 
 def linear_attention(q: Any, k: Any, v: Any, alpha: Any = 1.0, memory: Any = None) -> tuple[Array, Array]:

@@ -60,14 +60,14 @@ def write(
     measures from. With inner momentum B_t = μ B_{t-1} + η̃ u φᵀ stands in the place of η̃ u φᵀ.
     """
     eta_step = step_size(eta, phi, config.step)
-    kept = alpha * weight + ((1.0 - alpha) * initial if config.retention_target == "initial" else 0.0)
+    retained = alpha * weight + ((1.0 - alpha) * initial if config.retention_target == "initial" else 0.0)
     written = eta_step * np.outer(u, phi)
     if momentum is not None:
         written = momentum = config.inner_momentum * momentum + written
     if config.erase == "none":
-        return kept + written, momentum
+        return retained + written, momentum
     old = (weight - initial if config.erase == "deviation" else weight) @ phi
-    return kept - eta_step * np.outer(old, phi) + written, momentum
+    return retained - eta_step * np.outer(old, phi) + written, momentum
 
 
 def step_size(eta: float, phi: Array, step: str) -> float:
@@ -177,7 +177,7 @@ def generate(
     root = math.sqrt(len(x_key))
     k = unit(answer(of(boundary, "k", config), x_key))
     v = answer(of(boundary, "v", config), x_value)
-    asked = (
+    query = (
         answer(of(boundary, "q", config), x_query)
         if config.adaptive_query
         else parameters["w_query"] @ x_query
@@ -189,7 +189,7 @@ def generate(
         eta[memory] = float(softplus(raw) if config.step == "implicit" else config.eta_max * sigmoid(raw))
     raw = parameters["alpha_readout"] @ answer(of(boundary, "alpha", config), x_key) / root
     alpha = float(sigmoid(raw + parameters["alpha_bias"]))
-    return Token(k, unit(v) if config.value_norm else v, unit(asked), eta, alpha)
+    return Token(k, unit(v) if config.value_norm else v, unit(query), eta, alpha)
 
 
 def write_all(
@@ -300,7 +300,7 @@ def _arguments(
     if config.architecture == "mlp":
         hidden = float64("parameters['w1_k']", parameters["w1_k"], (d, "h")).shape[1]
     shapes |= weight_shapes(config, d, hidden)
-    found = {
+    checked = {
         name: float64(f"parameters['{name}']", parameters[name], shape) for name, shape in shapes.items()
     }
-    return x_key, x_value, x_query, found
+    return x_key, x_value, x_query, checked

@@ -119,13 +119,14 @@ def load_state(path: str | Path, like: Any) -> Any:
     Returns: the state, of the type of ``like``.
     Raises: ValueError if the file holds anything else; OSError if it cannot be read.
     """
-    wanted, arrays = flattened(like), read_arrays(path)
-    if difference := name_difference(arrays, wanted):
+    pattern_of, arrays = flattened(like), read_arrays(path)
+    if difference := name_difference(arrays, pattern_of):
         raise ValueError(f"{path} must hold the names of such a state; {difference}")
-    for name, want in wanted.items():
+    for name, want in pattern_of.items():
         array = arrays[name]
         if isinstance(want, HopeConfig):
-            check_config(HopeConfig.from_json(str(array)), want, f"{path}: {name}")
+            place = f"{path}: {name}"
+            check_config(HopeConfig.from_json(str(array), place), want, place)
             continue
         pattern = np.asarray(want)
         if array.dtype.kind != pattern.dtype.kind or array.ndim != pattern.ndim:

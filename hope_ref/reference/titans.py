@@ -70,8 +70,8 @@ def _gradients(weights: Weights, k: Array, v: Array) -> Weights:
         return (np.outer(error, k),)
     w1, w2 = weights
     before = w2 @ k  # (h,)
-    told = (w1.T @ error) * silu_derivative(before)  # ∂ℓ/∂(W2 k), (h,): the skip carries nothing to a weight
-    return np.outer(error, silu(before)), np.outer(told, k)
+    slope = (w1.T @ error) * silu_derivative(before)  # ∂ℓ/∂(W2 k), (h,): the skip carries nothing to a weight
+    return np.outer(error, silu(before)), np.outer(slope, k)
 
 
 def memory_read(weights: Any, z: Any) -> Array:
@@ -100,11 +100,11 @@ def _state(state: Any) -> TitansState:
     if not isinstance(state, TitansState):
         raise ValueError(f"state must be a TitansState (see start), got {type(state).__name__}")
     weights, momentum, frozen = (_weights(f"state.{n}", getattr(state, n)) for n in TitansState._fields[:3])
-    wanted = tuple(w.shape for w in weights)
+    shapes = tuple(w.shape for w in weights)
     for name, others in (("momentum", momentum), ("boundary", frozen)):
         got = tuple(w.shape for w in others)
-        if got != wanted:
-            raise ValueError(f"state.{name} must have shapes {wanted}, got {got}")
+        if got != shapes:
+            raise ValueError(f"state.{name} must have shapes {shapes}, got {got}")
     return TitansState(weights, momentum, frozen, count("state.position", state.position))
 
 

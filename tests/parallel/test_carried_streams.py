@@ -321,6 +321,20 @@ def test_a_file_of_another_configuration_is_refused(tmp_path: Path) -> None:
         states.load_state(tmp_path / "state", model_of().initial_state())
 
 
+def test_a_damaged_configuration_names_its_file(tmp_path: Path) -> None:
+    like = model_of().initial_state()
+    states.save_state(tmp_path / "state", like)
+    leaves = torch.load(tmp_path / "state", weights_only=True)
+    for text, words in (
+        ("{", "must be JSON"),
+        ("[]", "must be one JSON object, got list"),
+        ('{"depth": 3}', "unknown option depth"),
+    ):
+        torch.save({**leaves, "config": text}, tmp_path / "state")
+        with pytest.raises(ValueError, match=rf"state: config:? {words}"):
+            states.load_state(tmp_path / "state", like)
+
+
 # --- batches, dtypes, devices -----------------------------------------------------------------------------------------
 
 

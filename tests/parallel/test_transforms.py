@@ -23,7 +23,7 @@ from hope_ref.parallel.linear_attention import linear_attention
 CONFIG = HopeConfig(
     width=4, vocabulary=7, blocks=1, memory_chunk_size=2, projection_chunk_size=2, levels_chunk_sizes=(2,)
 )
-TOKENS = torch.randint(7, (3, 5), generator=torch.Generator().manual_seed(0))  # chunks of 2, 2 and 1
+TOKENS = torch.randint(7, (3, 3), generator=torch.Generator().manual_seed(0))  # chunks of 2 and 1
 
 
 def model_of(mixer: str, **options: Any) -> Hope:
@@ -79,10 +79,10 @@ def test_a_model_compiles_to_one_graph(mixer: str, counter: Any) -> None:
 @pytest.mark.parametrize("mixer", COMPILED)
 @torch.no_grad()
 def test_steps_do_not_compile_again_at_every_token(mixer: str, counter: Any) -> None:
-    model = model_of(mixer)
+    model = model_of(mixer, writing=("memory",))  # fewer operations to trace, at the same positions
     compiled = torch.compile(model, fullgraph=True, backend=counter)
     state = want_state = model.initial_state((3,))
-    for token in TOKENS.repeat(1, 2).T[:9]:
+    for token in TOKENS.repeat(1, 2).T:
         logits, state = compiled(token[:, None], state)
         want, want_state = model(token[:, None], want_state)
         torch.testing.assert_close(logits, want, rtol=0, atol=1e-12)
@@ -98,7 +98,7 @@ def test_export_takes_any_batch(mixer: str) -> None:
         logits, state = program.module()(TOKENS[:rows])
         want, want_state = model(TOKENS[:rows])
         torch.testing.assert_close(logits, want, rtol=0, atol=1e-12)
-        assert state.position == want_state.position == 5
+        assert state.position == want_state.position == 3
 
 
 @pytest.mark.parametrize("mixer", MIXERS)
@@ -106,8 +106,8 @@ def test_export_says_that_a_length_is_fixed(mixer: str) -> None:
     model, lengths = model_of(mixer), {"tokens": {1: torch.export.Dim("length", min=2, max=64)}}
     if mixer == "softmax_attention":  # which has no chunks
         program = torch.export.export(model, (TOKENS,), dynamic_shapes=lengths)
-        logits, _ = program.module()(TOKENS[:, :4])
-        torch.testing.assert_close(logits, model(TOKENS[:, :4])[0], rtol=0, atol=1e-12)
+        logits, _ = program.module()(TOKENS[:, :2])
+        torch.testing.assert_close(logits, model(TOKENS[:, :2])[0], rtol=0, atol=1e-12)
         return
     with pytest.raises(ValueError, match=r"tokens must have a fixed length under torch\.export"):
         torch.export.export(model, (TOKENS,), dynamic_shapes=lengths)
