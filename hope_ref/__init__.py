@@ -52,6 +52,8 @@ __all__ = [
     "titans",
 ]
 __version__ = "0.1.0"
+# A tiny HOPE, trained on Python's own manual: what `Hope.save` wrote, and in run.json how it was made.
+SHIPPED = Path(__file__).parent / "training" / "shipped"
 
 _HOME = {
     "M3": "m3",
@@ -75,9 +77,6 @@ def load(folder: str | Path = "tiny", device: str = "cpu") -> Hope:
     from hope_ref.parallel.hope import Hope
 
     return Hope.load(SHIPPED if str(folder) == "tiny" else folder, device)
-
-
-SHIPPED = Path(__file__).parent / "training" / "shipped"  # `load("tiny")`
 
 
 def __getattr__(name: str) -> Any:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from hope_ref import nested
 from hope_ref.config import HopeConfig
 from hope_ref.memories import logit
 from hope_ref.parallel import checks
@@ -154,6 +155,8 @@ class Mixer(nn.Module):
     ``mixer(x)`` starts a stream, ``mixer(x, state)`` goes on with it. What a stream carries begins with `initial_state`.
     """
 
+    has_kernels = False
+
     def __init__(self, config: HopeConfig, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.config = config
@@ -169,8 +172,9 @@ class Mixer(nn.Module):
         raise NotImplementedError
 
     def like_state(self, lead: tuple[int, ...], position: int) -> Any:
-        """What a state after ``position`` tokens looks like: for `states.checked`."""
-        return self.initial_state(lead, copy=False)
+        """What a state after ``position`` tokens looks like, whose integers all count tokens: for `states.checked`."""
+        start = self.initial_state(lead, copy=False)
+        return nested.rebuilt(start, lambda _, leaf: position if isinstance(leaf, int) else leaf)
 
     def forward(
         self, x: Tensor, state: Any = None, *, recompute: bool = False, backend: str = "torch"
@@ -186,6 +190,14 @@ class Mixer(nn.Module):
             ValueError: if a mixer without kernels is asked for them, or backend is no known word.
         """
         raise NotImplementedError
+
+    def check_backend(self, backend: str) -> None:
+        """Raise a ValueError for no known word, and for "triton" where there are no kernels."""
+        one_of("backend", backend, BACKENDS)
+        if backend == "triton" and not self.has_kernels:
+            raise ValueError(
+                f"backend must be 'torch' or 'auto' for {type(self).__name__}, which has no kernels, got 'triton'"
+            )
 
     def extra_repr(self) -> str:
         return f"width={self.config.width}, heads={self.config.heads}"
@@ -225,7 +237,7 @@ class Convolved(Mixer):
         self, x: Tensor, state: MixerState | None = None, *, recompute: bool = False, backend: str = "torch"
     ) -> tuple[Tensor, MixerState]:
         """As `Mixer.forward`; ``recompute`` matters to `SelfModifyingTitans` alone."""
-        check_backend(self, backend, self.has_kernels)
+        self.check_backend(backend)
         state = self.initial_state(x.shape[:-2]) if state is None else state
         n, parameters = rms_norm(x, self.norm), self.tensors()
         key, value, query, state = views(n, parameters, self.config.heads, state)
@@ -281,18 +293,9 @@ class SoftmaxAttention(Mixer):
         backend: str = "torch",
     ) -> tuple[Tensor, AttentionState]:
         """As `Mixer.forward`; the state grows with every token, ``recompute`` has no effect."""
-        check_backend(self, backend, False)
+        self.check_backend(backend)
         state = self.initial_state(x.shape[:-2]) if state is None else state
         return attention_layer(x, self.tensors(), self.config, state)
-
-
-def check_backend(mixer: Mixer, backend: str, has_kernels: bool) -> None:
-    """Raise a ValueError for no known word, and for "triton" where there are no kernels."""
-    one_of("backend", backend, BACKENDS)
-    if backend == "triton" and not has_kernels:
-        raise ValueError(
-            f"backend must be 'torch' or 'auto' for {type(mixer).__name__}, which has no kernels, got 'triton'"
-        )
 
 
 def square(width: int, generator: torch.Generator | None) -> nn.Parameter:

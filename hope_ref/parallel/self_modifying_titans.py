@@ -21,7 +21,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from hope_ref.config import HopeConfig
-from hope_ref.memories import eta_bias, logit, weight_shapes
+from hope_ref.memories import eta_bias, logit, weight_names, weight_shapes
 from hope_ref.parallel import checks, chunks, layers, states
 from hope_ref.parallel.memory_network import (
     Matrix,
@@ -341,8 +341,7 @@ def titans_layer(
 
 def head_names(config: HopeConfig) -> list[str]:
     """Names of the parameters that each head has for itself, in the order of the reference."""
-    of_layers = ("w1", "w2") if config.architecture == "mlp" else ("w",)
-    weights = [f"{layer}_{memory}" for memory in config.memories for layer in of_layers]
+    weights = [name for memory in config.memories for name in weight_names(memory, config)]
     biases = [f"eta_bias_{memory}" for memory in config.memories]
     return [*weights, *biases, "eta_readout", "alpha_readout", "alpha_bias"]
 
@@ -379,11 +378,6 @@ class SelfModifyingTitans(layers.Convolved):
     def initial_memory(self, lead: tuple[int, ...], *, copy: bool = True) -> State:
         """W_0 everywhere."""
         return initial_state(self.tensors(), self.config, lead, copy=copy)
-
-    def like_state(self, lead: tuple[int, ...], position: int) -> layers.MixerState:
-        """As `initial_state`, after that many tokens."""
-        state = self.initial_state(lead, copy=False)
-        return state._replace(memory=state.memory._replace(position=position))
 
     def forward(
         self,

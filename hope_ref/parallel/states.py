@@ -34,9 +34,8 @@ class StreamState:
     @property
     def lead(self) -> tuple[int, ...]:
         """The leading axes: one stream for each entry, () for a single stream."""
-        leaves = flattened(self)
-        name = next(name for name in leaves if name.endswith("continuum.levels.0.sum1"))
-        return tuple(leaves[name].shape[:-2])
+        model_state: Any = getattr(self, "now", self)  # of an adaptation, which holds two of a model
+        return tuple(model_state.blocks[0].continuum.levels[0].sum1.shape[:-2])
 
     def __getitem__(self: State, index: Any) -> State:
         axes = len(self.lead)
@@ -51,7 +50,7 @@ class StreamState:
     def to(self: State, *where: torch.device | torch.dtype | str | int) -> State:
         """On another device, and with its floating-point tensors in another dtype: ``state.to("cuda", torch.float64)``.
 
-        Memories and levels stay in float32 at least, as a model in half precision carries them.
+        A model in half precision carries memories and levels in float32: give such a state another device, and no dtype.
         """
         return mapped(lambda leaf: _moved(leaf, where), self)
 

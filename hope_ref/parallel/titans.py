@@ -312,11 +312,6 @@ class Titans(layers.Convolved):
         weights = whole(*((self.w1, self.w2) if self.config.architecture == "mlp" else (self.w,)))
         return initial_state(tuple(w.expand(*lead, *w.shape[-2:]) for w in weights), copy=copy)
 
-    def like_state(self, lead: tuple[int, ...], position: int) -> layers.MixerState:
-        """As `initial_state`, after that many tokens."""
-        state = self.initial_state(lead, copy=False)
-        return state._replace(memory=state.memory._replace(position=position))
-
     def memory(
         self, n: Tensor, q: Tensor, k: Tensor, v: Tensor, state: Any, backend: str
     ) -> tuple[Tensor, Any]:

@@ -3,9 +3,10 @@
 Its names are loaded when they are used: where the shipped model lies is known without PyTorch.
 """
 
-from importlib import import_module, resources
-from pathlib import Path
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from hope_ref import SHIPPED as SHIPPED
 
 if TYPE_CHECKING:
     from hope_ref.training.evaluation import Trained, Worth, bits_per_byte, evaluate, generate, trained
@@ -27,9 +28,6 @@ __all__ = [
     "train",
     "trained",
 ]
-
-# A tiny HOPE, trained on Python's own manual: what `Hope.save` wrote, and in run.json how it was made.
-SHIPPED = Path(str(resources.files(__name__) / "shipped"))
 
 _MODULES = {
     "evaluation": ("Trained", "Worth", "bits_per_byte", "evaluate", "generate", "trained"),

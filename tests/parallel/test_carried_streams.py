@@ -7,8 +7,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import hope_models
 import pytest
 import torch
+from hope_models import tensors
 from torch import Tensor
 from torch.nn import functional
 
@@ -26,19 +28,6 @@ TOKENS = torch.tensor([[0, 3, 1, 4, 2, 6, 5, 0, 1], [2, 2, 0, 1, 3, 5, 4, 6, 6],
 
 def model_of(mixer: str = "self_modifying_titans", **options: Any) -> Hope:
     return Hope(SMALL.replace(mixer=mixer, **options)).double()
-
-
-def awake(model: Hope) -> Hope:
-    """Every parameter shaken, so that none is without effect."""
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64), alpha=0.1)
-    return model
-
-
-def tensors(state: Any) -> dict[str, Tensor]:
-    return {name: leaf for name, leaf in states.flattened(state).items() if isinstance(leaf, Tensor)}
 
 
 # --- storage ----------------------------------------------------------------------------------------------------------
@@ -223,7 +212,7 @@ def pieces_loss(model: Hope, cuts: tuple[int, ...], weights: Tensor, detach: boo
 
 @pytest.mark.parametrize("options", [{}, {"writing": ("memory", "k")}], ids=["all write", "two write"])
 def test_what_has_not_moved_gets_the_gradient_of_one_long_pass(options: dict[str, Any]) -> None:
-    model = awake(model_of(blocks=1, **options))
+    model = hope_models.model_of(SMALL.replace(blocks=1, **options))
     weights = torch.randn(*TOKENS.shape, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     whole, cut = (
         dict(
