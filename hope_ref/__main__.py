@@ -101,7 +101,7 @@ def draw(arguments: argparse.Namespace) -> int:
 def docs(arguments: argparse.Namespace) -> int:
     """Write NOTATION.md and ERRATA.md, or say which of them is out of date."""
     from hope_ref import notation
-    from hope_ref.files import replacing
+    from hope_ref.common.files import replacing
     from hope_ref.symbolic import errata
     from hope_ref.teaching import coverage, glossary
 
@@ -132,19 +132,20 @@ LOADED_WHEN_CALLED = {
         "hope_ref.experiments.command",
         "answer a question by training: run it, resume it, report it",
     ),
-    "bench": ("hope_ref.benchmark", "measure the chunk-parallel form against what it could cost"),
+    "bench": ("hope_ref.benchmarks.command", "measure the chunk-parallel form against what it could cost"),
     "kernels": (
         "hope_ref.parallel.kernels.compiled",
         "compile the Triton kernels for GPUs that need not be here: registers, spills",
     ),
-    "soak": ("hope_ref.soak", "stream many tokens through a model: does its state stay bounded?"),
+    "soak": ("hope_ref.laboratory.soak", "stream many tokens through a model: does its state stay bounded?"),
     "badges": ("hope_ref.teaching.badges", "let the notebooks open on Binder and Colab, or not any more"),
 }  # most of them load torch; the others start at once
 
 
 def parser(called: str | None = None) -> argparse.ArgumentParser:
     """The command line; ``called`` is the command that is about to run."""
-    from hope_ref import anatomy, golden, stability
+    from hope_ref import golden
+    from hope_ref.laboratory import anatomy, stability
 
     prog = "hope-ref" if Path(sys.argv[0]).stem == "hope-ref" else "python -m hope_ref"
     top = argparse.ArgumentParser(prog=prog, description="HOPE: derived, stated, computed, proven equal.")

@@ -10,11 +10,14 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import math
 from dataclasses import dataclass, fields
 from itertools import pairwise
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
-from hope_ref.validation import one_of, positive_integer, scalar
+import numpy as np
+
+from hope_ref.common.validation import float64, one_of, positive_integer, scalar
 
 MEMORIES = ("k", "v", "q", "eta", "alpha", "memory")  # q is there only with adaptive_query
 
@@ -295,6 +298,13 @@ class HopeConfig:
         one_each = isinstance(self.cms_rate, tuple)
         return self.cms_rate if one_each else (self.cms_rate,) * len(self.levels_chunk_sizes)  # type: ignore[return-value]
 
+    @property
+    def cms_options(self) -> CmsOptions:
+        """The options of the continuum memory's levels, together."""
+        names = ("levels_chunk_sizes", "nested_rate", "variant", "order", "rule")
+        chosen = {name: getattr(self, name) for name in names}
+        return cms_options(len(self.levels_chunk_sizes), cms_rate=self.level_rates, **chosen)
+
     def chunk_size(self, memory: str) -> int:
         """Tokens between two boundaries of that memory's group."""
         return self.memory_chunk_size if memory == "memory" else self.projection_chunk_size
@@ -384,3 +394,99 @@ def _subset(name: str, value: Any, allowed: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(value)) != len(value):
         raise ValueError(f"{name} must name each memory once, got {tuple(value)!r}")
     return tuple(entry for entry in allowed if entry in value)
+
+
+# --- the levels of the continuum memory -------------------------------------------------------------------
+
+
+class CmsOptions(NamedTuple):
+    """The validated options of all levels."""
+
+    chunk_sizes: tuple[int, ...]
+    rates: tuple[float, ...]
+    nested_rate: float
+    variant: str
+    order: str
+    rule: str
+
+
+def cms_options(
+    count: int,
+    levels_chunk_sizes: Any = (512, 2048, 8192),
+    cms_rate: Any = None,
+    nested_rate: Any = 0.1,
+    variant: str = "sequential",
+    order: str = "fast_to_slow",
+    rule: str = "gd",
+) -> CmsOptions:
+    """Validate the options of the levels, for ``count`` levels.
+
+    Raises: ValueError, naming the option, what it got and what it wants.
+    """
+    one_of("variant", variant, CHOICES["variant"])
+    one_of("order", order, CHOICES["order"])
+    one_of("rule", rule, CHOICES["rule"])
+    sizes = tuple(positive_integer("levels_chunk_sizes", size) for size in levels_chunk_sizes)
+    if len(sizes) != count:
+        raise ValueError(f"levels_chunk_sizes must have one entry per level ({count}), got {len(sizes)}")
+    if list(sizes) != sorted(sizes):
+        raise ValueError(f"levels_chunk_sizes must be listed fast to slow (rising), got {sizes}")
+    if variant == "nested" and any(slow % fast for fast, slow in pairwise(sizes)):
+        raise ValueError(
+            f"levels_chunk_sizes must each be a multiple of the one before (nested), got {sizes}"
+        )
+    rates = np.array([0.1 / size for size in sizes]) if cms_rate is None else float64("cms_rate", cms_rate)
+    rates = float64("cms_rate", np.full(count, rates) if rates.ndim == 0 else rates, (count,))
+    if rates.min() < 0:
+        raise ValueError(f"cms_rate must be >= 0, got min {rates.min():g}")
+    nested_rate = scalar("nested_rate", nested_rate, low=0, high=1)
+    return CmsOptions(sizes, tuple(map(float, rates)), nested_rate, variant, order, rule)
+
+
+# --- the memories of the self-modifying Titans by name ----------------------------------------------------
+
+
+def layers(config: HopeConfig) -> tuple[str, ...]:
+    """The layers of one memory, the outer one first: w1 and w2, or w if linear."""
+    return ("w1", "w2") if config.architecture == "mlp" else ("w",)
+
+
+def weight_names(memory: str, config: HopeConfig) -> tuple[str, ...]:
+    """Names of a memory's weights: (w1_k, w2_k), or (w_k,) if linear."""
+    return tuple(f"{layer}_{memory}" for layer in layers(config))
+
+
+def momentum_name(weight_name: str) -> str:
+    """b1_k belongs to w1_k."""
+    return "b" + weight_name[1:]
+
+
+def weight_shapes(config: HopeConfig, d: int, hidden: int | str) -> dict[str, tuple[int | str, ...]]:
+    """The shape of every weight by name, its last two axes if it has more: w1_□ (d, h), w2_□ (h, d), or w_□ (d, d) if linear."""
+    shapes: tuple[tuple[int | str, ...], ...] = ((d, hidden), (hidden, d))
+    if config.architecture == "linear":
+        shapes = ((d, d),)
+    return {
+        name: shape
+        for memory in config.memories
+        for name, shape in zip(weight_names(memory, config), shapes, strict=True)
+    }
+
+
+def logit(probability: float) -> float:
+    """The inverse of sigmoid."""
+    return math.log(probability) - math.log1p(-probability)
+
+
+def eta_bias(eta: float, config: HopeConfig) -> float:
+    """The bias at which the learning rate is eta: the inverse of softplus, or of eta_max · sigmoid.
+
+    Raises: ValueError if eta is not below eta_max where a sigmoid has to reach it.
+    """
+    if config.step == "implicit":
+        return eta + math.log(-math.expm1(-eta))  # log(exp(eta) - 1), without the overflow
+    if eta >= config.eta_max:
+        raise ValueError(
+            f"eta_init must be < eta_max for step='{config.step}', got {eta:g} and {config.eta_max:g}"
+        )
+    return logit(eta / config.eta_max)

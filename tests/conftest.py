@@ -29,7 +29,7 @@ LONGEST = (
     "tests/parallel/test_hope_adaptation.py",
     "tests/kernels/test_interpreted.py",
     "tests/training/test_crashes.py",
-    "tests/test_stability.py",
+    "tests/laboratory/test_stability.py",
     "tests/reference/test_hope_adaptation.py",
     "tests/parallel/test_hope.py",
     "tests/teaching/test_exercises.py",

@@ -163,7 +163,7 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one(
     def full(*arguments: Any) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr("hope_ref.files.os.replace", full)
+    monkeypatch.setattr("hope_ref.common.files.os.replace", full)
     with pytest.raises(OSError, match="disk full"):
         random.write_json(path, {"a": 2})
     assert json.loads(path.read_text(encoding="utf-8")) == {"a": 1}

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from hope_ref import symbolic
+from hope_ref.common.validation import Array
 from hope_ref.symbolic.statement import Statement
-from hope_ref.validation import Array
 
 BOUND = 1e-10  # relative, float64
 GRADIENT_BOUND = 1e-7  # relative, of a derivative, against central differences

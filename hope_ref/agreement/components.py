@@ -10,8 +10,8 @@ import torch
 
 from hope_ref import parallel, reference, symbolic
 from hope_ref.agreement.comparison import Component
+from hope_ref.common.validation import Array
 from hope_ref.config import HopeConfig
-from hope_ref.validation import Array
 
 BOXES = ("k", "v", "eta", "alpha", "memory")
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hope_ref.common.validation import Array
 from hope_ref.config import HopeConfig
 from hope_ref.golden.models import configured
 from hope_ref.parallel import chunks
@@ -29,7 +30,6 @@ from hope_ref.parallel import momentum as momenta
 from hope_ref.parallel import newton_schulz as schulz
 from hope_ref.parallel import self_modifying_titans as memories
 from hope_ref.parallel import titans as surprised
-from hope_ref.validation import Array
 
 CHUNK_SIZE = 4  # where it changes speed and not the result
 Arrays = dict[str, Array]

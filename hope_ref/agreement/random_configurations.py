@@ -17,14 +17,14 @@ import torch
 from tqdm import tqdm
 
 from hope_ref.agreement.comparison import BOUND, GRADIENT_BOUND, derivative_error
+from hope_ref.common.files import write_json
+from hope_ref.common.validation import Array
 from hope_ref.config import CHOICES, HopeConfig
-from hope_ref.files import write_json
 from hope_ref.parallel.hope import Hope
 from hope_ref.parallel.states import flattened
 from hope_ref.reference import hope as literal
 from hope_ref.reference import states as literal_states
 from hope_ref.reference.parameters import MIXERS
-from hope_ref.validation import Array
 
 VOCABULARY = 5
 MOST = 1e6  # beyond, the states have left every scale that a bound of 1e-10 could mean

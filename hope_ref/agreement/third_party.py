@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from hope_ref.validation import Array
+from hope_ref.common.validation import Array
 
 
 def loaded(concept: str) -> ModuleType:

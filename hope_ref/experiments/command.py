@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from hope_ref.common.files import replacing
 from hope_ref.experiments import NAMES, Cell, experiment, records, report, runner
-from hope_ref.files import replacing
 
 QUICK = Path("runs/experiments-quick")
 EPILOG = """examples:

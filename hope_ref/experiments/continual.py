@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from hope_ref.continuum_settings import settings as level_settings
+from hope_ref.config import cms_options
 from hope_ref.experiments.cells import Cell, Experiment, Measures
 from hope_ref.experiments.continual_reading import CLOSE, SOURCES, sentence, tables
 from hope_ref.parallel.continuum_memory import (
@@ -213,7 +213,7 @@ def follow(own: Learner, given: Streams, settings: dict[str, Any], rate: float) 
         return logits(own, piece, weights, state)
 
     rates = level_rates(settings, rate)
-    options = level_settings(len(sizes), sizes, rates, variant=settings["variant"])
+    options = cms_options(len(sizes), sizes, rates, variant=settings["variant"])
     state = AdaptState(first_state(own.levels, (lanes,)), before, before, tokens[:, :0])
     curve, online = [], [0.0, 0.0, 0.0]
     with torch.no_grad():

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from hope_ref.common.validation import Array
 from hope_ref.experiments.cells import Measures
 from hope_ref.parallel import m3
 from hope_ref.tasks.oscillating_loss import START, psi, psi_gradient
-from hope_ref.validation import Array
 
 TUNING_SEED = 1001
 TOY = ("SGD with momentum", "Adam", "Muon-like", "M3")

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from hope_ref import __version__
+from hope_ref.common.files import write_json
 from hope_ref.experiments.cells import Cell, Record, Records
-from hope_ref.files import write_json
 
 FOLDER = Path("results/experiments")
 FORMAT = 1

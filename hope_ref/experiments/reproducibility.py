@@ -1,6 +1,6 @@
 """Which models are reproducible along a stream, and which are chaotic, so that rounding grows until it is all that is left? [D]
 
-A model reads one stream in float64; twins read the same in float32, or cut elsewhere. `hope_ref.reproducibility` measures
+A model reads one stream in float64; twins read the same in float32, or cut elsewhere. `hope_ref.laboratory.reproducibility` measures
 how far they drift, and the largest Lyapunov exponent. Streams are random tokens, or the text that the shipped model was
 trained on; nothing is trained here.
 """
@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hope_ref import reproducibility, soak
 from hope_ref.experiments.cells import Cell, Experiment, Measures, Record, Records, Table
+from hope_ref.laboratory import reproducibility, soak
 from hope_ref.parallel.hope import Hope
 from hope_ref.parallel.pretrained import WEIGHTS
 from hope_ref.tasks import text

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import ast
 import sys
 from pathlib import Path
 from typing import Any
 
+from hope_ref.common.assignment import assignment
 from hope_ref.config import HopeConfig
 from hope_ref.golden.check import check, implementation
 from hope_ref.golden.components import Options
@@ -15,18 +15,6 @@ from hope_ref.golden.files import CONTRACT, load, paths, save
 from hope_ref.golden.make import FOLDER, make, make_shipped
 from hope_ref.golden.registry import components
 from hope_ref.golden.self_modifying import of_config
-
-
-def option(text: str) -> tuple[str, Any]:
-    """NAME=VALUE: a number, True, False, None or a tuple as Python writes them (or true, false); else a word."""
-    name, sign, value = text.partition("=")
-    if not name or not sign:
-        raise argparse.ArgumentTypeError(f"must be NAME=VALUE, got {text!r}")
-    value = {"true": "True", "false": "False"}.get(value, value)
-    try:
-        return name, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return name, value
 
 
 def run_make(arguments: argparse.Namespace) -> int:
@@ -119,7 +107,7 @@ def add_commands(commands: Any) -> None:
     making = command(run_make, "make", "write one golden vector for any options")
     making.add_argument("--component", choices=sorted(components()), metavar="NAME", help="which one")
     making.add_argument(
-        "--set", action="append", type=option, default=[], metavar="NAME=VALUE", help="an option"
+        "--set", action="append", type=assignment, default=[], metavar="NAME=VALUE", help="an option"
     )
     making.add_argument("--printed", action="store_true", help="start from HopeConfig.printed()")
     for name, default in (("seed", 0), ("tokens", 11), ("width", 4), ("hidden", 5)):

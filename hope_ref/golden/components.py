@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from hope_ref.validation import Array
+from hope_ref.common.validation import Array
 
 Arrays = dict[str, Array]
 Options = dict[str, Any]

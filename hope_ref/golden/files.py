@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hope_ref.files import replacing
+from hope_ref.common.files import replacing
 from hope_ref.golden.components import Arrays, Options
 from hope_ref.golden.registry import component
 

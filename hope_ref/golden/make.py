@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hope_ref.common.validation import positive_integer
 from hope_ref.config import HopeConfig
 from hope_ref.golden.components import Arrays, Options, Sizes
 from hope_ref.golden.files import Vector, save
@@ -14,7 +15,6 @@ from hope_ref.golden.registry import component
 from hope_ref.golden.self_modifying import of_config
 from hope_ref.reference.chunks import ERASE, count
 from hope_ref.reference.momentum import WRITES
-from hope_ref.validation import positive_integer
 
 FOLDER = Path(__file__).parent / "vectors"
 

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from hope_ref.continuum_settings import OBJECTIVES, ORDERS, RULES, SIGNALS, VARIANTS
+from hope_ref.common.validation import one_of
+from hope_ref.config import CHOICES
 from hope_ref.golden.components import Arrays, Component, Mistake, Options, Sizes
 from hope_ref.reference.chunks import ERASE, momentum_recurrence, recurrence
 from hope_ref.reference.continuum_memory import Level, continuum_memory
 from hope_ref.reference.delta_rule import delta_rule, gated_delta_rule
 from hope_ref.reference.linear_attention import linear_attention
 from hope_ref.reference.titans import start, titans
-from hope_ref.validation import one_of
 
 
 def _pairs(sizes: Sizes, seed: int, names: str) -> Arrays:
@@ -214,11 +214,11 @@ COMPONENTS = (
             "levels_chunk_sizes": ((2, 4), (1, 1)),
             "cms_rate": (None, 0.1),
             "nested_rate": (0.1, 0.0, 1.0),
-            "variant": VARIANTS,
-            "order": ORDERS,
-            "signal": ("associative", *(signal for signal in SIGNALS if signal != "associative")),
-            "rule": RULES,
-            "objective": OBJECTIVES,
+            "variant": CHOICES["variant"],
+            "order": CHOICES["order"],
+            "signal": ("associative", *(signal for signal in CHOICES["signal"] if signal != "associative")),
+            "rule": CHOICES["rule"],
+            "objective": CHOICES["objective"],
         },
         _continuum_draw,
         _continuum,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from hope_ref.common.validation import one_of
 from hope_ref.golden import memories, models, optimisers, self_modifying
 from hope_ref.golden.components import Component
-from hope_ref.validation import one_of
 
 
 def components() -> dict[str, Component]:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hope_ref.validation import in_range, shape_is
+from hope_ref.common.validation import in_range, shape_is
 
 
 def no_autocast(device: str) -> AbstractContextManager[Any]:

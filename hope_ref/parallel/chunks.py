@@ -31,8 +31,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from hope_ref.common.validation import one_of, positive_integer
 from hope_ref.parallel.ops import plus_product, unit_lower_solve, whole
-from hope_ref.validation import one_of, positive_integer
 
 ERASE = ("before_decay", "after_decay", "none")
 LEAST_ALPHA = 1e-30  # log of it is finite: -inf - (-inf) would be NaN

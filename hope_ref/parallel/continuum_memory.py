@@ -16,14 +16,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from hope_ref.config import HopeConfig
-from hope_ref.continuum_settings import OBJECTIVES, SIGNALS, Settings, of_config, settings
+from hope_ref.common.validation import one_of, positive_integer, scalar, shape_is
+from hope_ref.config import CHOICES, CmsOptions, HopeConfig, cms_options
 from hope_ref.parallel import checks
 from hope_ref.parallel.layers import rms_norm
 from hope_ref.parallel.ops import through_silu, whole
 from hope_ref.parallel.states import checked
-from hope_ref.validation import one_of, positive_integer, scalar, shape_is
 
+Levels = Sequence["Level"]  # fast to slow
 Weights = tuple[tuple[Tensor, Tensor], ...]  # (W1, W2) of every level, fast to slow
 Collect = Callable[[int, Tensor, Tensor], None]  # level, φ of its W1, φ of its W2
 
@@ -181,12 +181,12 @@ def random_levels(width: int, count: int, seed: int, dtype: torch.dtype | None =
     return tuple(drawn)
 
 
-def initial_state(parameters: Sequence[Level], lead: Sequence[int] = ()) -> ContinuumState:
+def initial_state(parameters: Levels, lead: Sequence[int] = ()) -> ContinuumState:
     """Every level at its parameters, with empty sums, for sequences in the leading axes ``lead``."""
     return first_state(checked_levels(parameters, False, tuple(lead)), lead)
 
 
-def first_state(parameters: Sequence[Level], lead: Sequence[int], *, copy: bool = True) -> ContinuumState:
+def first_state(parameters: Levels, lead: Sequence[int], *, copy: bool = True) -> ContinuumState:
     """`initial_state`, with nothing checked; parameters in half precision make a state in float32.
 
     Without ``copy`` the weights are views of the parameters.
@@ -214,7 +214,7 @@ def weights_of(state: ContinuumState) -> Weights:
 def read(
     x: Tensor,
     weights: Weights,
-    levels: Sequence[Level],
+    levels: Levels,
     variant: str,
     order: str,
     collect: Collect | None = None,
@@ -239,7 +239,7 @@ def read(
 
 
 def _through(
-    x: Tensor, weights: Weights, levels: Sequence[Level], variant: str, order: str
+    x: Tensor, weights: Weights, levels: Levels, variant: str, order: str
 ) -> tuple[Tensor, list[Pass]]:
     """y, and what every level computed on the way, in float32 at least."""
     dtype = x.dtype
@@ -259,7 +259,7 @@ def _through(
     return x.to(dtype), [of_level[index] for index in range(len(levels))]
 
 
-def after(state: ContinuumState, demands: Sequence[Sums], length: int, options: Settings) -> ContinuumState:
+def after(state: ContinuumState, demands: Sequence[Sums], length: int, options: CmsOptions) -> ContinuumState:
     """Take in what ``length`` tokens ask of every level; then move the levels whose chunk is complete [S 15, P 71].
 
     The others stay as they are. In the nested variant a boundary of a level also restarts the next faster one, after
@@ -280,7 +280,7 @@ def after(state: ContinuumState, demands: Sequence[Sums], length: int, options: 
 
 def continuum_memory(
     x: Tensor,
-    parameters: Sequence[Level],
+    parameters: Levels,
     state: ContinuumState | None = None,
     *,
     levels_chunk_sizes: Any = (512, 2048, 8192),
@@ -320,15 +320,15 @@ def continuum_memory(
     checks.tensors(**{"parameters[0].w1": levels[0].w1, "x": x})
     shape_is("x", tuple(x.shape), (*lead, "T", levels[0].gain.shape[-1]))
     checks.values(x=x)
-    one_of("signal", signal, SIGNALS)
-    one_of("objective", objective, OBJECTIVES)
-    options = settings(len(levels), levels_chunk_sizes, cms_rate, nested_rate, variant, order, rule)
+    one_of("signal", signal, CHOICES["signal"])
+    one_of("objective", objective, CHOICES["objective"])
+    options = cms_options(len(levels), levels_chunk_sizes, cms_rate, nested_rate, variant, order, rule)
     state = initial_state(levels, lead) if state is None else checked_state(state, levels, lead)
     return stream(x, levels, state, options, signal, objective)
 
 
 def stream(
-    x: Tensor, levels: Sequence[Level], state: ContinuumState, options: Settings, signal: str, objective: str
+    x: Tensor, levels: Levels, state: ContinuumState, options: CmsOptions, signal: str, objective: str
 ) -> tuple[Tensor, ContinuumState]:
     """The loop over segments of `continuum_memory`, which has checked the arguments; equals `reference.continuum_memory.stream`."""
     if signal != "associative":
@@ -353,7 +353,7 @@ def stream(
 
 def adapt(
     tokens: Tensor,
-    parameters: Sequence[Level],
+    parameters: Levels,
     forward: Callable[[Tensor, Weights, Any, Collect | None], tuple[Tensor, Any]],
     loss: Callable[[Tensor, Tensor], Tensor],
     state: AdaptState | None = None,
@@ -397,7 +397,7 @@ def adapt(
         raise ValueError(f"tokens must be a tensor with a token axis {token_axis}, got {got}")
     lead = tuple(tokens.shape[:token_axis] if lead is None else lead)
     levels = checked_levels(parameters, False, lead)
-    chosen = settings(len(levels), **options)
+    chosen = cms_options(len(levels), **options)
     length = chosen.chunk_sizes[0]
     if any(size % length for size in chosen.chunk_sizes):
         raise ValueError(
@@ -416,7 +416,7 @@ def adapt_stream(
     forward: Callable[[Tensor, Weights, Any, Collect | None], tuple[Tensor, Any]],
     loss: Callable[[Tensor, Tensor], Tensor],
     state: AdaptState,
-    options: Settings,
+    options: CmsOptions,
     token_axis: int,
     differentiable: bool,
 ) -> tuple[Tensor, AdaptState]:
@@ -532,7 +532,7 @@ class ContinuumMemory(nn.Module):
 
     def __init__(self, config: HopeConfig, generator: torch.Generator | None = None) -> None:
         super().__init__()
-        self.config, self.settings = config, of_config(config)
+        self.config, self.options = config, config.cms_options
         self.levels = nn.ModuleList(LevelParameters(config, generator) for _ in config.levels_chunk_sizes)
 
     def parameters_of_levels(self) -> tuple[Level, ...]:
@@ -547,13 +547,13 @@ class ContinuumMemory(nn.Module):
         """y, (..., T, d), and the state after the last token; None starts a stream."""
         levels = self.parameters_of_levels()
         state = first_state(levels, x.shape[:-2]) if state is None else state
-        return stream(x, levels, state, self.settings, self.config.signal, self.config.objective)
+        return stream(x, levels, state, self.options, self.config.signal, self.config.objective)
 
 
 # --- checks ---------------------------------------------------------------------------------------------------------
 
 
-def checked_levels(parameters: Sequence[Level], with_value: bool, lead: tuple[int, ...]) -> tuple[Level, ...]:
+def checked_levels(parameters: Levels, with_value: bool, lead: tuple[int, ...]) -> tuple[Level, ...]:
     """Validate the parameters: one width d for all levels, any hidden width for each, leading axes that suit ``lead``."""
     if len(parameters) == 0:
         raise ValueError("parameters must have at least one level, got none")
@@ -593,7 +593,7 @@ def _fits(name: str, value: Any, core: tuple[int | str, ...], lead: tuple[int, .
     checks.values(**{name: value})
 
 
-def checked_state(state: Any, levels: Sequence[Level], lead: tuple[int, ...]) -> ContinuumState:
+def checked_state(state: Any, levels: Levels, lead: tuple[int, ...]) -> ContinuumState:
     """Validate what an earlier call returned. It need not be finite: an overflow goes on, so that it is seen."""
     start = first_state(levels, lead, copy=False)
     return checked(state, start._replace(position=None))  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hope_ref.validation import positive_integer
+from hope_ref.common.validation import positive_integer
 
 
 class LevelSchedule(torch.optim.Optimizer):

@@ -15,9 +15,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from hope_ref.common.validation import one_of, shape_is
 from hope_ref.parallel import checks
 from hope_ref.parallel.options import number
-from hope_ref.validation import one_of, shape_is
 
 
 def effective_step(eta: Tensor | float, x: Tensor) -> Tensor:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from hope_ref.common.validation import shape_is
 from hope_ref.parallel import checks
-from hope_ref.validation import shape_is
 
 
 def gradient_descent_step(w: Tensor, x: Tensor, grad_y: Tensor, eta: Tensor | float) -> Tensor:

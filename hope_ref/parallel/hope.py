@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hope_ref.common.validation import name_difference, positive_integer, scalar
 from hope_ref.config import HopeConfig
 from hope_ref.parallel import checks, states
 from hope_ref.parallel.continuum_memory import ContinuumMemory, ContinuumState
@@ -25,7 +26,6 @@ from hope_ref.parallel.linear_attention import LinearAttention
 from hope_ref.parallel.self_modifying_titans import SelfModifyingTitans, head_names
 from hope_ref.parallel.states import UnequalStates
 from hope_ref.parallel.titans import Titans
-from hope_ref.validation import name_difference, positive_integer, scalar
 
 __all__ = ["MIXERS", "BlockState", "Hope", "HopeBlock", "HopeState", "UnequalStates"]
 

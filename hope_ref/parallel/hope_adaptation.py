@@ -12,11 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hope_ref.continuum_settings import of_config
+from hope_ref.common.validation import shape_is
 from hope_ref.parallel import continuum_memory, states
 from hope_ref.parallel.continuum_memory import AdaptState, Collect, ContinuumState, LevelState, Weights
 from hope_ref.parallel.hope import BlockState, Hope, HopeState
-from hope_ref.validation import shape_is
 
 Mixers = tuple[tuple[Any, ...], int]  # every block's mixer state, and the position
 
@@ -77,7 +76,7 @@ def adapt(
             _forward(model),
             _loss,
             AdaptState(_stacked(state.now), _mixers(state.start), _mixers(state.now), state.segment),
-            of_config(model.config),
+            model.config.cms_options,
             token_axis=len(batch),
             differentiable=differentiable,
         )

@@ -19,14 +19,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from hope_ref import nested
-from hope_ref.config import HopeConfig
-from hope_ref.memories import logit
+from hope_ref.common import nested
+from hope_ref.common.validation import one_of
+from hope_ref.config import HopeConfig, logit
 from hope_ref.parallel import checks
 from hope_ref.parallel.kernels import BACKENDS
 from hope_ref.parallel.memory_network import unit
 from hope_ref.parallel.ops import whole
-from hope_ref.validation import one_of
 
 Tensors = dict[str, Tensor]
 EPSILON = 1e-6  # inside the root of RMSNorm

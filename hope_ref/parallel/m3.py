@@ -12,10 +12,10 @@ from typing import Any, Literal, NamedTuple, get_args
 import torch
 from torch import Tensor
 
+from hope_ref.common.validation import one_of, positive_integer, shape_is
 from hope_ref.parallel import checks
 from hope_ref.parallel.newton_schulz import iterate
 from hope_ref.parallel.options import number
-from hope_ref.validation import one_of, positive_integer, shape_is
 
 NewtonSchulz = Literal["quintic", "cubic", "none"]
 Accumulate = Literal["ema", "sum"]

@@ -14,8 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hope_ref.config import HopeConfig
-from hope_ref.memories import layers, momentum_name, weight_names
+from hope_ref.config import HopeConfig, layers, momentum_name, weight_names
 from hope_ref.parallel.ops import whole
 
 Tensors = dict[str, Tensor]

@@ -10,8 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from hope_ref.common.validation import one_of, shape_is
 from hope_ref.parallel import checks
-from hope_ref.validation import one_of, shape_is
 
 WRITES = ("explicit", "implicit")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from hope_ref.common.validation import one_of, positive_integer
 from hope_ref.parallel import checks
-from hope_ref.validation import one_of, positive_integer
 
 COEFFICIENTS = {"quintic": (3.4445, -4.7750, 2.0315), "cubic": (1.5, -0.5, 0.0)}
 SMALL = 1e-7  # added to the norm

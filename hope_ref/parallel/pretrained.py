@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
+from hope_ref.common.files import replacing, write_json
+from hope_ref.common.validation import name_difference
 from hope_ref.config import HopeConfig
-from hope_ref.files import replacing, write_json
-from hope_ref.validation import name_difference
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 MODEL_TYPE = "hope_ref"

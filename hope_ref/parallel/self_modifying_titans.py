@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from hope_ref.config import HopeConfig
-from hope_ref.memories import eta_bias, logit, weight_names, weight_shapes
+from hope_ref.common.validation import same_names, shape_is
+from hope_ref.config import HopeConfig, eta_bias, logit, weight_names, weight_shapes
 from hope_ref.parallel import checks, chunks, layers, states
 from hope_ref.parallel.memory_network import (
     Matrix,
@@ -47,7 +47,6 @@ from hope_ref.parallel.memory_states import (
     unstacked,
 )
 from hope_ref.parallel.ops import apply, product
-from hope_ref.validation import same_names, shape_is
 
 __all__ = ["SelfModifyingTitans", "State", "Token", "self_modifying_titans", "stream", "titans_layer"]
 

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree
 
-from hope_ref import nested
+from hope_ref.common import nested
+from hope_ref.common.files import replacing
+from hope_ref.common.validation import name_difference
 from hope_ref.config import HopeConfig
-from hope_ref.files import replacing
-from hope_ref.validation import name_difference
 
 State = TypeVar("State", bound="StreamState")
 

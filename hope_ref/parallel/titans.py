@@ -23,11 +23,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
+from hope_ref.common.validation import positive_integer, shape_is
 from hope_ref.config import HopeConfig
 from hope_ref.parallel import checks, layers
 from hope_ref.parallel.chunks import decays
 from hope_ref.parallel.ops import whole
-from hope_ref.validation import positive_integer, shape_is
 
 Weights = tuple[Tensor, ...]  # (memory,) or (w1, w2)
 

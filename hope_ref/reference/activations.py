@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hope_ref.validation import Array
+from hope_ref.common.validation import Array
 
 EPSILON = 1e-6  # inside the root of RMSNorm
 

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hope_ref.common.validation import Array, float64, one_of, per_token, positive_integer
 from hope_ref.reference.delta_gradient_descent import OBJECTIVES, RULES, wanted_output
 from hope_ref.reference.linear_attention import sequence
-from hope_ref.validation import Array, float64, one_of, per_token, positive_integer
 
 ERASE = ("before_decay", "after_decay", "none")
 

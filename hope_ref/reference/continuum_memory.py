@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hope_ref.continuum_settings import OBJECTIVES, SIGNALS, Settings, settings
+from hope_ref.common.validation import Array, float64, one_of, positive_integer, scalar
+from hope_ref.config import CHOICES, CmsOptions, cms_options
 from hope_ref.reference.activations import rms_norm, silu, silu_derivative
 from hope_ref.reference.states import check
-from hope_ref.validation import Array, float64, one_of, positive_integer, scalar
 
 __all__ = [
     "AdaptState",
@@ -188,7 +188,7 @@ def read(
     return z, inputs
 
 
-def after(state: ContinuumState, signals: Sequence[Signal], options: Settings) -> ContinuumState:
+def after(state: ContinuumState, signals: Sequence[Signal], options: CmsOptions) -> ContinuumState:
     """Take in the signals of the same tokens at every level; then move the levels whose chunk is complete [S 15, P 71].
 
     The others stay as they are. In the nested variant a boundary of a level also restarts the next faster one, after
@@ -198,7 +198,7 @@ def after(state: ContinuumState, signals: Sequence[Signal], options: Settings) -
     return moved_on(levels, state.position + len(signals[0].u1), options)
 
 
-def moved_on(levels: Sequence[LevelState], position: int, options: Settings) -> ContinuumState:
+def moved_on(levels: Sequence[LevelState], position: int, options: CmsOptions) -> ContinuumState:
     """The state at that position, the sums being up to date: levels whose chunk is complete move, see `after`."""
     levels = list(levels)
     due = [position % size == 0 for size in options.chunk_sizes]
@@ -250,15 +250,15 @@ def continuum_memory(
     """
     levels = checked_levels(parameters, signal == "associative")
     x = float64("x", x, ("T", levels[0].gain.size))
-    one_of("signal", signal, SIGNALS)
-    one_of("objective", objective, OBJECTIVES)
-    options = settings(len(levels), levels_chunk_sizes, cms_rate, nested_rate, variant, order, rule)
+    one_of("signal", signal, CHOICES["signal"])
+    one_of("objective", objective, CHOICES["objective"])
+    options = cms_options(len(levels), levels_chunk_sizes, cms_rate, nested_rate, variant, order, rule)
     state = initial_state(levels) if state is None else checked_state(state, levels)
     return stream(x, levels, state, options, signal, objective)
 
 
 def stream(
-    x: Array, levels: Sequence[Level], state: ContinuumState, options: Settings, signal: str, objective: str
+    x: Array, levels: Sequence[Level], state: ContinuumState, options: CmsOptions, signal: str, objective: str
 ) -> tuple[Array, ContinuumState]:
     """The loop over tokens of `continuum_memory`, which has checked the arguments; inf and NaN pass."""
     y = np.zeros_like(x)  # (T, d)
@@ -305,7 +305,7 @@ def adapt(
         ValueError: naming the argument, what it got and what it wants.
     """
     levels = checked_levels(parameters, False)
-    chosen = settings(len(levels), **options)
+    chosen = cms_options(len(levels), **options)
     length = chosen.chunk_sizes[0]
     if any(size % length for size in chosen.chunk_sizes):
         raise ValueError(

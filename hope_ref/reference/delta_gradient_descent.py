@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from hope_ref.validation import Array, float64, one_of, positive_integer, scalar
+from hope_ref.common.validation import Array, float64, one_of, positive_integer, scalar
 
 OBJECTIVES = ("dot", "l2", "l2_without_half")
 STEPS = ("explicit", "implicit", "normalized")

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from hope_ref.common.validation import Array, per_token
 from hope_ref.reference.linear_attention import sequence
-from hope_ref.validation import Array, per_token
 
 
 def delta_rule(q: Any, k: Any, v: Any, eta: Any, memory: Any = None) -> tuple[Array, Array]:

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hope_ref.common.validation import Array, float64, per_token, scalar
 from hope_ref.reference.activations import silu, silu_derivative
-from hope_ref.validation import Array, float64, per_token, scalar
 
 
 def _rows(name: str, value: Any, width: int) -> Array:

@@ -12,15 +12,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hope_ref.common.validation import Array, shape_is
 from hope_ref.config import HopeConfig
-from hope_ref.continuum_settings import of_config
 from hope_ref.reference import continuum_memory, self_modifying_titans, states
 from hope_ref.reference.activations import rms_norm, silu
 from hope_ref.reference.continuum_memory import ContinuumState, Level
 from hope_ref.reference.parameters import checked_parameters
 from hope_ref.reference.parameters import init as init
 from hope_ref.reference.parameters import parameter_shapes as parameter_shapes
-from hope_ref.validation import Array, shape_is
 
 Arrays = dict[str, Array]
 ROTARY_BASE = 10_000.0
@@ -104,7 +103,7 @@ def block(x: Array, parameters: Arrays, config: HopeConfig, before: BlockState) 
         x,
         levels(parameters, config),
         before.continuum,
-        of_config(config),
+        config.cms_options,
         config.signal,
         config.objective,
     )

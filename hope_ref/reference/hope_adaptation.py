@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hope_ref.common.validation import Array, shape_is
 from hope_ref.config import HopeConfig
-from hope_ref.continuum_settings import of_config
 from hope_ref.reference.activations import rms_norm, silu
 from hope_ref.reference.continuum_memory import LevelState, moved_on, read, stream, weights_of
 from hope_ref.reference.hope import (
@@ -29,7 +29,6 @@ from hope_ref.reference.hope import (
     mix,
     part,
 )
-from hope_ref.validation import Array, shape_is
 
 STEP = 3e-4  # of the central differences: truncation and rounding both come to about 1e-11
 
@@ -112,7 +111,7 @@ def learned(
     config: HopeConfig,
 ) -> HopeState:
     """Take one segment's gradients into the sums of every level; move the levels whose chunk is complete."""
-    options, blocks = of_config(config), []
+    options, blocks = config.cms_options, []
     mixed = mixed_rows(segment, parameters, config, start)
     inputs = level_inputs(mixed, parameters, config, start)
     for index, block_state in enumerate(now.blocks):
@@ -141,7 +140,7 @@ def with_weights(
     config: HopeConfig,
 ) -> Callable[[str, Array], float]:
     """Σ L over the segment as a function of w1 or w2, by name, of one level of one block; ``mixed`` is what its levels are given."""
-    own, state, options = part(parameters, f"blocks.{index}"), start.blocks[index], of_config(config)
+    own, state, options = part(parameters, f"blocks.{index}"), start.blocks[index], config.cms_options
 
     def loss(name: str, weight: Array) -> float:
         moved: list[LevelState] = list(state.continuum.levels)
@@ -182,7 +181,12 @@ def mixed_rows(segment: Array, parameters: Arrays, config: HopeConfig, start: Ho
         mixed, _ = mix(x, own, config, before.mixer)
         rows.append(mixed)
         x, _ = stream(
-            mixed, levels(own, config), before.continuum, of_config(config), config.signal, config.objective
+            mixed,
+            levels(own, config),
+            before.continuum,
+            config.cms_options,
+            config.signal,
+            config.objective,
         )
     return rows
 

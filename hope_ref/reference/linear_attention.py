@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from hope_ref.validation import Array, float64, per_token
+from hope_ref.common.validation import Array, float64, per_token
 
 
 def sequence(q: Any, k: Any, v: Any, memory: Any) -> tuple[Array, Array, Array, Array]:

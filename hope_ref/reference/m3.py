@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hope_ref.common.validation import Array, float64, one_of, positive_integer, scalar
 from hope_ref.reference.momentum import below_one
 from hope_ref.reference.newton_schulz import COEFFICIENTS
 from hope_ref.reference.newton_schulz import newton_schulz as orthogonalise
-from hope_ref.validation import Array, float64, one_of, positive_integer, scalar
 
 ACCUMULATE = ("ema", "sum")
 SECOND_MOMENT = ("update", "gradient", "none")

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hope_ref.validation import Array, float64, one_of, scalar
+from hope_ref.common.validation import Array, float64, one_of, scalar
 
 WRITES = ("explicit", "implicit")
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from hope_ref.validation import Array, float64, one_of, positive_integer, scalar
+from hope_ref.common.validation import Array, float64, one_of, positive_integer, scalar
 
 # The polynomial a s + b s³ + c s⁵ that one step applies to every singular value s.
 COEFFICIENTS = {"quintic": (3.4445, -4.7750, 2.0315), "cubic": (1.5, -0.5, 0.0)}

@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from hope_ref.config import HopeConfig
-from hope_ref.memories import eta_bias, logit, weight_shapes
+from hope_ref.common.validation import Array, float64, positive_integer, same_names
+from hope_ref.config import HopeConfig, eta_bias, logit, weight_shapes
 from hope_ref.reference.continuum_memory import random_levels
-from hope_ref.validation import Array, float64, positive_integer, same_names
 
 Arrays = dict[str, Array]
 Shapes = dict[str, tuple[int | str, ...]]

@@ -12,12 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hope_ref.config import HopeConfig
-from hope_ref.memories import momentum_name, weight_names, weight_shapes
+from hope_ref.common.validation import Array, float64, same_names
+from hope_ref.config import HopeConfig, momentum_name, weight_names, weight_shapes
 from hope_ref.reference import states
 from hope_ref.reference.activations import sigmoid, silu, silu_derivative
 from hope_ref.reference.parameters import random_parameters
-from hope_ref.validation import Array, float64, same_names
 
 __all__ = [
     "State",

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from hope_ref import nested
+from hope_ref.common import nested
+from hope_ref.common.files import replacing
+from hope_ref.common.validation import Array, name_difference, shape_is
 from hope_ref.config import HopeConfig
-from hope_ref.files import replacing
-from hope_ref.validation import Array, name_difference, shape_is
 
 
 def flattened(state: Any, name: str = "") -> dict[str, Any]:

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hope_ref.common.validation import Array, float64, per_token, positive_integer
 from hope_ref.reference.activations import silu, silu_derivative
 from hope_ref.reference.chunks import boundary, count
-from hope_ref.validation import Array, float64, per_token, positive_integer
 
 Weights = tuple[Array, ...]  # (memory,) or (w1, w2)
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import sympy as sp
 
+from hope_ref.common.validation import one_of
 from hope_ref.config import HopeConfig
 from hope_ref.symbolic.flops import (
     CHUNK,
@@ -24,7 +25,6 @@ from hope_ref.symbolic.flops import (
     total,
 )
 from hope_ref.symbolic.identity import Identity, Sides
-from hope_ref.validation import one_of
 
 __all__ = [
     "BLOCKS",

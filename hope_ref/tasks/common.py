@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from hope_ref.validation import shape_is
+from hope_ref.common.validation import shape_is
 
 Integers: TypeAlias = npt.NDArray[np.int64]
 Seed: TypeAlias = int | tuple[int, ...]

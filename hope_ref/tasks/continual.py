@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hope_ref.common.validation import Array, float64, positive_integer
 from hope_ref.tasks.common import Integers, Seed, generator, integer, integers
-from hope_ref.validation import Array, float64, positive_integer
 
 
 class Stream(NamedTuple):

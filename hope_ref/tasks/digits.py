@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hope_ref.common.validation import Array, float64, in_range, positive_integer, scalar
 from hope_ref.tasks.common import Integers, Seed, generator, integers
-from hope_ref.validation import Array, float64, in_range, positive_integer, scalar
 
 PIXELS = 64
 

@@ -31,8 +31,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hope_ref.common.validation import one_of, positive_integer
 from hope_ref.tasks.common import IGNORE, Accuracy, Integers, Seed, accuracy, generator, integers
-from hope_ref.validation import one_of, positive_integer
 
 END = "$"
 SPLITS = {"bin0": (1, 40), "bin1": (41, 80), "128": (128, 128), "256": (256, 256)}  # shortest, longest

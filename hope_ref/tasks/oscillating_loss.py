@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from hope_ref.validation import Array, float64, scalar
+from hope_ref.common.validation import Array, float64, scalar
 
 START = (-3.5, 2.0)  # (r, θ) of [P 53]
 

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hope_ref.common.validation import positive_integer
 from hope_ref.tasks.common import IGNORE, Integers, Seed, accuracy, generator, integer
-from hope_ref.validation import positive_integer
 
 SYMBOLS = 64
 

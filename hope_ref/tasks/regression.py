@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hope_ref.common.validation import Array, float64, positive_integer, scalar
 from hope_ref.tasks.common import Integers, Seed, generator, integer, integers
-from hope_ref.validation import Array, float64, positive_integer, scalar
 
 LEAST_NOISE = 1e-6  # of the Bayes levels: without any, the first few normal equations are singular
 

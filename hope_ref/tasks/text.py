@@ -20,8 +20,8 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from hope_ref.common.validation import positive_integer, scalar
 from hope_ref.tasks.common import Integers, Seed, generator, integer
-from hope_ref.validation import positive_integer, scalar
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 SYMBOLS = 256

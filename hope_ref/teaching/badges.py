@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from hope_ref.files import replacing
+from hope_ref.common.files import replacing
 
 BADGES, INSTALL = "badges", "install"  # the ids of the two cells, and the tag of the second
 GITHUB = re.compile(

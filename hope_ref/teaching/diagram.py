@@ -1,7 +1,7 @@
 """A diagram of HOPE drawn from a configuration: blocks, memories, who reads what, who writes whom, how often. SVG. [D]
 
 What it shows comes from the model's own data: memories and writers from `HopeConfig`, how often each changes from
-`hope_ref.anatomy`, which view each memory reads from `VIEWS`, which a test holds against the code by perturbation.
+`hope_ref.laboratory.anatomy`, which view each memory reads from `VIEWS`, which a test holds against the code by perturbation.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from pathlib import Path
 from statistics import mean
 from typing import NamedTuple
 
-from hope_ref.anatomy import anatomy
+from hope_ref.common.files import replacing
 from hope_ref.config import HopeConfig
-from hope_ref.files import replacing
+from hope_ref.laboratory.anatomy import anatomy
 from hope_ref.teaching.figures import BLUE, VERMILION
 from hope_ref.teaching.svg import (
     FRAME,

@@ -14,7 +14,7 @@ from importlib import import_module, resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hope_ref.files import replacing
+from hope_ref.common.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

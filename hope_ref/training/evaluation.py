@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import torch
 
+from hope_ref.common.validation import positive_integer
 from hope_ref.parallel.hope import Hope
 from hope_ref.parallel.hope_adaptation import adapt
 from hope_ref.parallel.pretrained import WEIGHTS
@@ -17,7 +18,6 @@ from hope_ref.training.data import pieces
 from hope_ref.training.files import RUN, checkpoints, load_checkpoint, write_text
 from hope_ref.training.processes import DTYPES, autocast, chosen_device, cross_entropy
 from hope_ref.training.settings import BYTES, Run, TrainingSettings
-from hope_ref.validation import positive_integer
 
 
 class Trained(NamedTuple):

@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 import torch
 
-from hope_ref.files import PART, replacing
+from hope_ref.common.files import PART, replacing
 from hope_ref.training.settings import Run
 
 FORMAT = 2

@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 import torch
 
+from hope_ref.common.validation import one_of, positive_integer, scalar
 from hope_ref.config import HopeConfig
 from hope_ref.parallel.hope import Hope
-from hope_ref.validation import one_of, positive_integer, scalar
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "schedule": ("one_cycle", "cosine", "constant"),

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import ast
 import signal
 import sys
 from pathlib import Path
 from typing import Any
 
+from hope_ref.common.assignment import assignment
 from hope_ref.training import evaluation, files
 from hope_ref.training.loop import train
 from hope_ref.training.presets import LARGE, PRESETS
@@ -28,17 +28,6 @@ exit status: 0 done, 1 a file could not be written, 2 wrong input, 3 the loss be
 """
 
 
-def option(given: str) -> tuple[str, Any]:
-    """NAME=VALUE: a value as Python writes it (or true, false, null); else a word."""
-    name, sign, value = given.partition("=")
-    if not name or not sign:
-        raise argparse.ArgumentTypeError(f"must be NAME=VALUE, got {given!r}")
-    try:
-        return name, ast.literal_eval({"true": "True", "false": "False", "null": "None"}.get(value, value))
-    except (ValueError, SyntaxError):
-        return name, value
-
-
 def add_arguments(sub: argparse.ArgumentParser) -> None:
     """The arguments of ``python -m hope_ref train``."""
     sub.epilog, sub.formatter_class = EPILOG, argparse.RawDescriptionHelpFormatter
@@ -56,7 +45,7 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
     )
     sub.add_argument(
         "--set",
-        type=option,
+        type=assignment,
         action="append",
         default=[],
         metavar="NAME=VALUE",

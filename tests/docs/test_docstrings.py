@@ -15,8 +15,8 @@ import pytest
 from hope_docs import api, stage
 
 from hope_ref import symbolic
+from hope_ref.common.validation import positive_integer
 from hope_ref.config import HopeConfig
-from hope_ref.validation import positive_integer
 
 
 def test_signs_stay_what_they_are() -> None:

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from hope_ref import reproducibility as twins
 from hope_ref.experiments import Cell, Record, Records
 from hope_ref.experiments import reproducibility as own
+from hope_ref.laboratory import reproducibility as twins
 from hope_ref.tasks import text
 
 FULL = own.cells("full", [0, 1, 2])

@@ -205,7 +205,7 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path, monkeypatch):
     def fails(*names):
         raise OSError("disk is gone")
 
-    monkeypatch.setattr("hope_ref.files.os.replace", fails)
+    monkeypatch.setattr("hope_ref.common.files.os.replace", fails)
     with pytest.raises(OSError, match="disk is gone"):
         golden.save(tmp_path / "a.npz", golden.make("delta_rule"))
     assert list(tmp_path.iterdir()) == []

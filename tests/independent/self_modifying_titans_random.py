@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from hope_ref.common.validation import Array
 from hope_ref.config import CHOICES, HopeConfig
 from hope_ref.parallel import self_modifying_titans as chunked
 from hope_ref.reference import self_modifying_titans as literal
 from hope_ref.reference.parameters import random_parameters
-from hope_ref.validation import Array
 
 OPTIONS = (
     "architecture", "objective", "step", "retention_scope", "retention_target", "erase", "target", "read",

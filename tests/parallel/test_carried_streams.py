@@ -14,7 +14,7 @@ from hope_models import tensors
 from torch import Tensor
 from torch.nn import functional
 
-from hope_ref import nested
+from hope_ref.common import nested
 from hope_ref.config import STARTS, HopeConfig
 from hope_ref.parallel import continuum_memory, states, titans
 from hope_ref.parallel.hope import MIXERS, Hope, HopeState

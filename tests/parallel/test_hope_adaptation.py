@@ -11,6 +11,7 @@ import torch
 from hope_models import ATTENTION, close, in_reference_names
 from selection import some_slow
 
+from hope_ref.common.validation import Array
 from hope_ref.config import HopeConfig
 from hope_ref.parallel import states
 from hope_ref.parallel.hope import MIXERS, Hope
@@ -18,7 +19,6 @@ from hope_ref.parallel.hope_adaptation import AdaptationState, adapt
 from hope_ref.reference import hope as literal
 from hope_ref.reference import hope_adaptation as literal_adaptation
 from hope_ref.reference.states import flattened
-from hope_ref.validation import Array
 
 TINY: dict[str, Any] = {
     "vocabulary": 3, "blocks": 1, "width": 2, "hidden": 2, "memory_chunk_size": 2, "projection_chunk_size": 2, "levels_chunk_sizes": (2, 4),

@@ -15,7 +15,7 @@ from selection import some_slow
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hope_ref import nested
+from hope_ref.common import nested
 from hope_ref.config import HopeConfig
 from hope_ref.parallel import kernels, layers, states
 from hope_ref.parallel.hope import MIXERS, Hope, HopeState

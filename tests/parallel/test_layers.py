@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from hope_ref.common.validation import Array
 from hope_ref.config import HopeConfig
 from hope_ref.parallel import states
 from hope_ref.parallel.delta_rule import GatedDeltaRule
@@ -16,7 +17,6 @@ from hope_ref.parallel.layers import Mixer
 from hope_ref.parallel.linear_attention import LinearAttention
 from hope_ref.parallel.titans import Titans
 from hope_ref.reference import delta_rule, linear_attention, titans
-from hope_ref.validation import Array
 
 WIDTH, HEADS, LENGTH = 6, 2, 9
 SIZES: dict[str, Any] = {

@@ -11,11 +11,11 @@ import self_modifying_titans_random as drawing
 import torch
 from selection import some_slow
 
+from hope_ref.common.validation import Array
 from hope_ref.config import CHOICES, HopeConfig
 from hope_ref.parallel.self_modifying_titans import State, self_modifying_titans
 from hope_ref.reference import self_modifying_titans as literal
 from hope_ref.reference.parameters import random_parameters
-from hope_ref.validation import Array
 
 tensors, results = drawing.tensors, drawing.results
 

@@ -129,7 +129,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     def interrupted(source: Any, target: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("hope_ref.files.os.replace", interrupted)
+    monkeypatch.setattr("hope_ref.common.files.os.replace", interrupted)
     with pytest.raises(KeyboardInterrupt):
         states.save_state(path, {"a": torch.zeros(3)})
     assert list(tmp_path.iterdir()) == [path]

@@ -11,6 +11,7 @@ import torch
 from selection import some_slow
 from torch.nn import functional
 
+from hope_ref.common.validation import Array
 from hope_ref.config import HopeConfig
 from hope_ref.reference import hope as layers
 from hope_ref.reference.continuum_memory import continuum_memory
@@ -27,7 +28,6 @@ from hope_ref.reference.hope import (
 )
 from hope_ref.reference.self_modifying_titans import self_modifying_titans
 from hope_ref.reference.states import flattened
-from hope_ref.validation import Array
 
 SMALL: dict[str, Any] = {
     "memory_chunk_size": 2, "projection_chunk_size": 4, "levels_chunk_sizes": (2, 4), "signal": "associative",

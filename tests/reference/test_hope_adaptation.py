@@ -11,12 +11,12 @@ import torch
 from selection import some_slow
 from torch.nn import functional
 
+from hope_ref.common.nested import rebuilt
+from hope_ref.common.validation import Array
 from hope_ref.config import HopeConfig
-from hope_ref.nested import rebuilt
 from hope_ref.reference.hope import HopeState, hope, init
 from hope_ref.reference.hope_adaptation import AdaptationState, adapt, central_differences
 from hope_ref.reference.states import flattened, load_state, save_state
-from hope_ref.validation import Array
 
 TINY: dict[str, Any] = {
     "width": 2, "hidden": 2, "memory_chunk_size": 2, "projection_chunk_size": 2, "levels_chunk_sizes": (2, 4),

@@ -11,6 +11,7 @@ import self_modifying_titans_autograd as independent
 import torch
 from selection import some_slow
 
+from hope_ref.common.validation import Array
 from hope_ref.config import CHOICES, HopeConfig
 from hope_ref.reference.activations import silu
 from hope_ref.reference.delta_rule import delta_rule
@@ -23,7 +24,6 @@ from hope_ref.reference.self_modifying_titans import (
     generate,
     self_modifying_titans,
 )
-from hope_ref.validation import Array
 
 HERE = ("architecture", "objective", "step", "retention_scope", "retention_target", "erase", "target", "read")
 TOGGLES = ("value_norm", "read_skip", "adaptive_query")

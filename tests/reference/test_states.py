@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from hope_ref.common.nested import rebuilt
+from hope_ref.common.validation import Array
 from hope_ref.config import CHOICES, STARTS, HopeConfig
-from hope_ref.nested import rebuilt
 from hope_ref.reference import states as module
 from hope_ref.reference.hope import HopeState, hope, init, initial_state
 from hope_ref.reference.parameters import MIXERS, random_parameters
 from hope_ref.reference.self_modifying_titans import State, self_modifying_titans
 from hope_ref.reference.states import flattened, load_state, save_state
-from hope_ref.validation import Array
 
 # --- a state of any kind, through a file -----------------------------------------------------------------------------
 

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from hope_ref.common.validation import Array
 from hope_ref.config import HopeConfig
 from hope_ref.parallel import states
 from hope_ref.parallel.hope import Hope
 from hope_ref.reference import hope as literal
-from hope_ref.validation import Array
 
 SMALL: dict[str, Any] = {
     "memory_chunk_size": 2, "projection_chunk_size": 4, "levels_chunk_sizes": (2, 4), "signal": "associative",

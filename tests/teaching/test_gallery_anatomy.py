@@ -8,8 +8,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from hope_ref.anatomy import anatomy
 from hope_ref.config import HopeConfig
+from hope_ref.laboratory.anatomy import anatomy
 from hope_ref.reference import hope
 from hope_ref.symbolic import counts
 from hope_ref.teaching.gallery import anatomy as gallery

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from hope_ref.anatomy import anatomy
 from hope_ref.config import HopeConfig
+from hope_ref.laboratory.anatomy import anatomy
 from hope_ref.parallel.hope import Hope
 from hope_ref.reference import hope as reference
 from hope_ref.teaching.gallery import hope as gallery

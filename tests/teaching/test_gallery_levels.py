@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from hope_ref.anatomy import anatomy
+from hope_ref.laboratory.anatomy import anatomy
 from hope_ref.reference.delta_rule import delta_rule
 from hope_ref.teaching.exercises import e13
 from hope_ref.teaching.gallery import levels as gallery

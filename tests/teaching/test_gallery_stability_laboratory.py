@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from hope_ref.config import HopeConfig
+from hope_ref.laboratory.stability import random_stream
 from hope_ref.reference.parameters import init_memories
 from hope_ref.reference.self_modifying_titans import self_modifying_titans
-from hope_ref.stability import random_stream
 from hope_ref.teaching.gallery import stability_laboratory as gallery
 
 

@@ -204,20 +204,6 @@ def test_set_takes_name_and_value(given: str, command: Command, capsys: pytest.C
     assert "must be NAME=VALUE" in capsys.readouterr().err
 
 
-def test_set_reads_values_as_python_or_json_writes_them() -> None:
-    from hope_ref.training.train_command import option
-
-    given = [
-        "lr=1e-3",
-        "recompute=true",
-        "value_norm=False",
-        "writing=null",
-        "betas=(0.9, 0.95)",
-        "optimizer=m3",
-    ]
-    assert [option(one)[1] for one in given] == [1e-3, True, False, None, (0.9, 0.95), "m3"]
-
-
 @pytest.mark.parametrize("name", ["train", "evaluate", "generate"])
 def test_help_is_there_for_every_option(name: str) -> None:
     module = importlib.import_module(f"hope_ref.training.{name}_command")

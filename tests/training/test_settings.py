@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from hope_ref.anatomy import anatomy
 from hope_ref.config import HopeConfig
+from hope_ref.laboratory.anatomy import anatomy
 from hope_ref.training.presets import LARGE, PRESETS
 from hope_ref.training.settings import CHOICES, Run, TrainingSettings
 

@@ -22,8 +22,8 @@ import sys
 import torch
 from torch import Tensor
 
+from hope_ref.common.validation import one_of
 from hope_ref.config import HopeConfig
-from hope_ref.validation import one_of
 
 BACKENDS = ("torch", "triton", "auto")
 DTYPES = (torch.float32, torch.bfloat16)

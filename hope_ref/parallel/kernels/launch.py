@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from hope_ref.common.validation import one_of
 from hope_ref.parallel.kernels import DTYPES, too_wide
 from hope_ref.parallel.kernels.backward import backward
 from hope_ref.parallel.kernels.forward import forward
 from hope_ref.parallel.kernels.gradients import gradients
-from hope_ref.validation import one_of
 
 LEAST = 16  # a tile's shortest side: what tensor cores multiply
 # Tokens and rows of one tile. The result is the same for every choice; these spill least (`compiled`, whose report has it).

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from hope_ref.common.validation import Array
 from hope_ref.teaching.checks import CheckFailed, check
 from hope_ref.teaching.exercise import Exercise, WrongAnswer, ask, must_equal
-from hope_ref.validation import Array
 
 SHAPES = ("memory", "association", "answer", "scores", "outputs")
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from hope_ref.common.validation import Array
 from hope_ref.reference.gradient_descent import train_linear
 from hope_ref.teaching.exercise import Exercise, WrongAnswer, ask, must_equal
-from hope_ref.validation import Array
 
 
 def _measured_rank(inputs: Array, d_out: int) -> int:

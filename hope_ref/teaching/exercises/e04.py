@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from hope_ref.common.validation import Array
 from hope_ref.teaching.exercise import Exercise, ask, must_equal
-from hope_ref.validation import Array
 
 ETA = 0.8
 

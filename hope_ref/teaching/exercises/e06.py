@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from hope_ref.common.validation import Array
 from hope_ref.teaching.checks import to_numpy
 from hope_ref.teaching.exercise import Exercise, WrongAnswer, ask, must_equal
-from hope_ref.validation import Array
 
 Gates = tuple[Array, Array, Array]
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from hope_ref.common.validation import Array
 from hope_ref.teaching.exercise import Exercise, WrongAnswer, ask, must_equal
-from hope_ref.validation import Array
 
 Chunk = tuple[Array, Array, Array, Array, Array, Array]
 Model = Callable[[Array], Array]

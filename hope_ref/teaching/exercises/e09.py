@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from hope_ref.common.validation import Array
 from hope_ref.reference.newton_schulz import COEFFICIENTS
 from hope_ref.teaching.exercise import Exercise, WrongAnswer, ask, must_equal
-from hope_ref.validation import Array
 
 BETA = 0.8
 

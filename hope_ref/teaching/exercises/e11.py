@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from hope_ref.common.validation import Array
 from hope_ref.config import HopeConfig
 from hope_ref.reference import hope as reference
 from hope_ref.reference.hope import TitansState
 from hope_ref.teaching.exercise import Exercise, WrongAnswer, ask, must_equal
-from hope_ref.validation import Array
 
 # --- 11.1 -------------------------------------------------------------------------------------------------------------
 

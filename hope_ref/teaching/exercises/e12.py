@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from hope_ref.common.validation import Array
 from hope_ref.teaching.exercise import Exercise, ask, must_equal
-from hope_ref.validation import Array
 
 LENGTH, SIZE = 11, 4  # places of a window that are scored, tokens of a chunk
 

@@ -9,11 +9,11 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from hope_ref.anatomy import Row, anatomy
+from hope_ref.common.validation import Array
 from hope_ref.config import HopeConfig
+from hope_ref.laboratory.anatomy import Row, anatomy
 from hope_ref.symbolic import counts
 from hope_ref.teaching.figures import BLACK, BLUE, GREEN, VERMILION, figure
-from hope_ref.validation import Array
 
 WIDTH, LENGTH = 64, 8192  # of the models, and the tokens that attention has seen
 RECOMPUTED, NEVER = (

@@ -14,12 +14,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from hope_ref.common.validation import Array
 from hope_ref.reference.chunks import frozen_gradients
 from hope_ref.reference.continuum_memory import ContinuumState, continuum_memory, random_levels
 from hope_ref.teaching.figures import BLUE, GREEN, VERMILION, figure
 from hope_ref.teaching.gallery.linear_attention import unit_keys
 from hope_ref.teaching.layout import side_by_side, spread
-from hope_ref.validation import Array
 
 # --- chunk size ---------------------------------------------------------------------------------------------------
 

@@ -15,12 +15,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from hope_ref.common.validation import Array
 from hope_ref.reference.chunks import frozen_gradients
 from hope_ref.reference.delta_gradient_descent import memory_step
 from hope_ref.reference.delta_rule import gated_delta_rule
 from hope_ref.teaching.figures import BLACK, BLUE, GREEN, VERMILION, figure
 from hope_ref.teaching.layout import side_by_side, spread
-from hope_ref.validation import Array
 
 MARGIN = 1e-9  # a factor this near to 1 or -1 lies on the edge
 

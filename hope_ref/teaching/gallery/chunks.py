@@ -11,13 +11,13 @@ import torch
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from hope_ref.common.validation import Array
 from hope_ref.parallel.chunks import decays
 from hope_ref.reference.chunks import chunk_recurrence, frozen_gradients, recurrence
 from hope_ref.reference.titans import start, titans
 from hope_ref.teaching.figures import BLACK, BLUE, GREEN, ORANGE, PURPLE, VERMILION, figure
 from hope_ref.teaching.gallery.delta_rule import recall_error
 from hope_ref.teaching.gallery.linear_attention import unit_keys
-from hope_ref.validation import Array
 
 Mask = npt.NDArray[np.bool_]
 

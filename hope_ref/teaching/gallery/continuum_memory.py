@@ -10,6 +10,7 @@ import torch
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from hope_ref.common.validation import Array
 from hope_ref.parallel import continuum_memory as in_torch
 from hope_ref.parallel.layers import rms_norm
 from hope_ref.reference.activations import silu
@@ -23,7 +24,6 @@ from hope_ref.reference.continuum_memory import (
     taken_in,
 )
 from hope_ref.teaching.figures import BLACK, BLUE, GREEN, VERMILION, figure
-from hope_ref.validation import Array
 
 STYLES = ((BLUE, "-", "o"), (VERMILION, "--", "s"), (GREEN, "-.", "^"))
 

@@ -10,10 +10,10 @@ from matplotlib import pyplot as plt
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
+from hope_ref.common.validation import Array
 from hope_ref.reference.delta_gradient_descent import delta_gradient_descent_step, frozen_chunk, memory_step
 from hope_ref.reference.gradient_descent import gradient_descent_step
 from hope_ref.teaching.figures import BLACK, BLUE, GREEN, VERMILION, figure
-from hope_ref.validation import Array
 
 
 class ImplicitPath(NamedTuple):

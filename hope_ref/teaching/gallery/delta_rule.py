@@ -9,12 +9,12 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from hope_ref.common.validation import Array
 from hope_ref.reference.delta_rule import delta_rule
 from hope_ref.reference.linear_attention import linear_attention
 from hope_ref.teaching.figures import BLACK, BLUE, GREEN, ORANGE, PURPLE, VERMILION, figure
 from hope_ref.teaching.gallery.linear_attention import heat_map as heat_map
 from hope_ref.teaching.gallery.linear_attention import unit_keys
-from hope_ref.validation import Array
 
 
 class Projections(NamedTuple):

@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from hope_ref.common.validation import Array
 from hope_ref.symbolic.errata import ERRATA
 from hope_ref.teaching.figures import BLUE, GREEN, ORANGE, VERMILION, figure
-from hope_ref.validation import Array
 
 # What happens to somebody who implements the print. The first three are bugs, the last is another number.
 CONSEQUENCES = {

@@ -9,12 +9,12 @@ import torch
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from hope_ref.common.validation import Array
 from hope_ref.config import HopeConfig
 from hope_ref.parallel.self_modifying_titans import self_modifying_titans as in_torch
 from hope_ref.reference.parameters import random_parameters
 from hope_ref.reference.self_modifying_titans import self_modifying_titans
 from hope_ref.teaching.figures import figure
-from hope_ref.validation import Array
 
 CHUNK_SIZE, LENGTH, WIDTH, HIDDEN = 4, 24, 4, 5
 NEVER = 64  # a chunk size beyond the stream: the copies are never renewed

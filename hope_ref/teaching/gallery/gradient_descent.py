@@ -9,10 +9,10 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from hope_ref.common.validation import Array
 from hope_ref.reference.gradient_descent import proximal_objective, train_linear
 from hope_ref.reference.linear_attention import linear_attention
 from hope_ref.teaching.figures import BLACK, BLUE, VERMILION, figure
-from hope_ref.validation import Array
 
 
 class ProximalStep(NamedTuple):

@@ -12,6 +12,7 @@ import torch
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from hope_ref.common.validation import Array
 from hope_ref.config import HopeConfig
 from hope_ref.experiments import fitting
 from hope_ref.experiments.recall import is_clear
@@ -19,7 +20,6 @@ from hope_ref.tasks import formal_languages
 from hope_ref.teaching.figures import BLACK, BLUE, GREEN, VERMILION, figure
 from hope_ref.teaching.gallery.experiments import rows
 from hope_ref.training.settings import TrainingSettings
-from hope_ref.validation import Array
 
 # --- luck -----------------------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
+from hope_ref.common.validation import Array
 from hope_ref.config import HopeConfig
 from hope_ref.parallel.hope import Hope, HopeState
 from hope_ref.parallel.hope_adaptation import adapt
@@ -22,7 +23,6 @@ from hope_ref.reference.hope import TitansState
 from hope_ref.teaching.figures import BLACK, BLUE, GREEN, ORANGE, PURPLE, VERMILION, figure
 from hope_ref.teaching.gallery.self_modifying_titans import PASSAGE
 from hope_ref.training.evaluation import SHIPPED, trained
-from hope_ref.validation import Array
 
 # --- the wiring -------------------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ import torch
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from hope_ref.common.validation import Array
 from hope_ref.config import HopeConfig
 from hope_ref.parallel.delta_rule import delta_rule as in_chunks
 from hope_ref.reference import hope, momentum
@@ -23,7 +24,6 @@ from hope_ref.reference.self_modifying_titans import at_boundary
 from hope_ref.reference.titans import start, titans
 from hope_ref.teaching.figures import BLUE, ORANGE, VERMILION, figure
 from hope_ref.teaching.gallery.linear_attention import unit_keys
-from hope_ref.validation import Array
 
 LENGTH = 64  # tokens, and optimiser steps
 SLOW_EVERY = 16  # of M3

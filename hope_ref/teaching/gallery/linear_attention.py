@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from hope_ref.common.validation import Array
 from hope_ref.reference.linear_attention import linear_attention
 from hope_ref.teaching.figures import BLUE, VERMILION, figure
-from hope_ref.validation import Array
 
 
 def unit_keys(count: int, width: int, rng: np.random.Generator) -> Array:

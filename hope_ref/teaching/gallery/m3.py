@@ -11,11 +11,11 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from hope_ref.common.validation import Array
 from hope_ref.parallel import m3 as in_torch
 from hope_ref.reference.m3 import M3State, m3_step
 from hope_ref.reference.newton_schulz import newton_schulz
 from hope_ref.teaching.figures import BLACK, BLUE, GREEN, PURPLE, VERMILION, figure
-from hope_ref.validation import Array
 
 PLAIN: dict[str, Any] = {"newton_schulz": "none", "second_moment": "none"}  # the momenta alone
 

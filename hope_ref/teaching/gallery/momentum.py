@@ -12,12 +12,12 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from hope_ref.common.validation import Array
 from hope_ref.parallel.momentum import delta_momentum_step, ema_step, momentum_step
 from hope_ref.reference import momentum as reference
 from hope_ref.reference.newton_schulz import COEFFICIENTS, newton_schulz
 from hope_ref.tasks.oscillating_loss import START, psi, psi_gradient
 from hope_ref.teaching.figures import BLACK, BLUE, GREEN, ORANGE, PURPLE, VERMILION, figure
-from hope_ref.validation import Array
 
 
 class Share(NamedTuple):

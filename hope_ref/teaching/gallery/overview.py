@@ -11,11 +11,11 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from hope_ref.common.validation import Array
 from hope_ref.reference.delta_rule import delta_rule
 from hope_ref.reference.linear_attention import linear_attention
 from hope_ref.teaching.figures import BLUE, VERMILION, figure
 from hope_ref.teaching.gallery.linear_attention import unit_keys
-from hope_ref.validation import Array
 
 LANES = {
     "loss": 3.7,

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from hope_ref.experiments import Records
 from hope_ref.experiments.reproducibility import names
-from hope_ref.reproducibility import LIMIT
+from hope_ref.laboratory.reproducibility import LIMIT
 from hope_ref.teaching.figures import BLACK
 from hope_ref.teaching.gallery.experiments import STYLES, empty, found, result, rows
 

@@ -12,7 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
+from hope_ref.common.validation import Array
 from hope_ref.config import HopeConfig
+from hope_ref.laboratory.stability import random_stream
 from hope_ref.reference import hope
 from hope_ref.reference.activations import rms_norm
 from hope_ref.reference.hope import PROJECTIONS, convolution, head_parameters, part, split
@@ -28,10 +30,8 @@ from hope_ref.reference.self_modifying_titans import (
     self_modifying_titans,
     write_all,
 )
-from hope_ref.stability import random_stream
 from hope_ref.teaching.figures import BLACK, BLUE, GREEN, ORANGE, SKY, VERMILION, figure
 from hope_ref.training.evaluation import SHIPPED, trained
-from hope_ref.validation import Array
 
 Arrays = dict[str, Array]
 

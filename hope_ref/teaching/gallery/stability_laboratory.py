@@ -9,11 +9,11 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from hope_ref.common.validation import Array
 from hope_ref.config import HopeConfig
-from hope_ref.skip_free import repeated_pair, skip_free
-from hope_ref.stability import Trace, measure, random_stream, started
+from hope_ref.laboratory.skip_free import repeated_pair, skip_free
+from hope_ref.laboratory.stability import Trace, measure, random_stream, started
 from hope_ref.teaching.figures import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, figure
-from hope_ref.validation import Array
 
 
 class Overflows(NamedTuple):

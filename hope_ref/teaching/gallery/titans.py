@@ -11,11 +11,11 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from hope_ref.common.validation import Array
 from hope_ref.parallel import titans as in_torch
 from hope_ref.reference.titans import memory_read, start, titans
 from hope_ref.teaching.figures import BLACK, BLUE, GREEN, PURPLE, VERMILION, figure
 from hope_ref.teaching.gallery.linear_attention import unit_keys
-from hope_ref.validation import Array
 
 Gates = tuple[float, float]  # (α, μ)
 

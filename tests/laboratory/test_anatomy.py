@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from entries import entries
 
-from hope_ref import memories, reference
-from hope_ref.anatomy import Row, add_arguments, anatomy, main, markdown, names, text
-from hope_ref.config import HopeConfig
+from hope_ref import reference
+from hope_ref.config import HopeConfig, weight_names
+from hope_ref.laboratory.anatomy import Row, add_arguments, anatomy, main, markdown, names, text
 from hope_ref.reference import continuum_memory, hope
 from hope_ref.reference.continuum_memory import random_levels
 from hope_ref.reference.parameters import init_memories, random_parameters
@@ -114,7 +114,7 @@ def test_frequencies_are_those_of_what_a_run_reads(config: HopeConfig) -> None:
     x, length = np.random.default_rng(0).normal(size=(48, 5)), 48
     state = initial_state(parameters, config)
     rows = by_name(anatomy("self_modifying_titans", config=config))
-    seen = {memory: [parameters[memories.weight_names(memory, config)[0]]] for memory in config.memories}
+    seen = {memory: [parameters[weight_names(memory, config)[0]]] for memory in config.memories}
     for t in range(length):
         token = x[t : t + 1]
         state = reference.self_modifying_titans.self_modifying_titans(
@@ -122,7 +122,7 @@ def test_frequencies_are_those_of_what_a_run_reads(config: HopeConfig) -> None:
         )[1]
         following = reference.self_modifying_titans.at_boundary(state, config)  # what token t + 1 reads
         for memory in config.memories:
-            name = memories.weight_names(memory, config)[0]
+            name = weight_names(memory, config)[0]
             now = memory == "memory" and config.read != "boundary"
             seen[memory].append(state.weights[name] if now else following[name])
     words = {"k": "M_k", "v": "M_v", "q": "M_q", "eta": "M_η", "alpha": "M_α", "memory": "M_memory"}
@@ -330,7 +330,7 @@ def test_command_wants_names_and_values(given: str, capsys: pytest.CaptureFixtur
 
 
 def test_importing_it_loads_no_sympy() -> None:
-    code = "import hope_ref.anatomy, sys; print('sympy' in sys.modules, 'torch' in sys.modules)"
+    code = "import hope_ref.laboratory.anatomy, sys; print('sympy' in sys.modules, 'torch' in sys.modules)"
     out = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=600
     )

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hope_ref.benchmark_peers import turn_by_turn
-from hope_ref.benchmark_runs import ceiling
+from hope_ref.benchmarks.peers import turn_by_turn
+from hope_ref.benchmarks.runs import ceiling
 from hope_ref.parallel import kernels
 from hope_ref.parallel.delta_rule import gated_delta_rule
 

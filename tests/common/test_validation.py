@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hope_ref import validation as door
+from hope_ref.common import validation as door
 
 CASES: list[tuple[Callable[[], Any], str]] = [
     (lambda: door.positive_integer("steps", 0), "steps must be an integer >= 1, got 0"),

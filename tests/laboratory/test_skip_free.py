@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hope_ref.skip_free import Pair, repeated_pair, skip_free
+from hope_ref.laboratory.skip_free import Pair, repeated_pair, skip_free
 
 FIXED = {"dot": 1.0, "l2": 0.5, "l2_without_half": 2 / 3}
 PULL = {"dot": 1.0, "l2": 2.0, "l2_without_half": 3.0}  # how often a write erases, in units of η̃

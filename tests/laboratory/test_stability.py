@@ -12,12 +12,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hope_ref import stability
+from hope_ref.common.validation import Array
 from hope_ref.config import CHOICES, HopeConfig
+from hope_ref.laboratory import stability
+from hope_ref.laboratory.stability import (
+    Trace,
+    growth_is_proved,
+    kept_shares,
+    measure,
+    random_stream,
+    started,
+    survey,
+)
 from hope_ref.reference.parameters import init_memories, random_parameters
 from hope_ref.reference.self_modifying_titans import answer, at_boundary, generate, of, self_modifying_titans
-from hope_ref.stability import Trace, growth_is_proved, kept_shares, measure, random_stream, started, survey
-from hope_ref.validation import Array
 
 WIDTH = 16
 
@@ -167,9 +175,7 @@ def test_a_norm_does_not_overflow_before_its_matrix() -> None:
 
 
 def test_the_laboratory_loads_numpy_alone() -> None:
-    code = (
-        "import sys, hope_ref.stability, hope_ref.skip_free; print(*{n.split('.')[0] for n in sys.modules})"
-    )
+    code = "import sys, hope_ref.laboratory.stability, hope_ref.laboratory.skip_free; print(*{n.split('.')[0] for n in sys.modules})"
     out = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=600
     )

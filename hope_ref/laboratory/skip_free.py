@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hope_ref.common.validation import Array, in_range, one_of, positive_integer, scalar
 from hope_ref.config import HopeConfig
+from hope_ref.laboratory.stability import GROWN, norm
 from hope_ref.reference.chunks import OBJECTIVES, boundary, wanted_output
 from hope_ref.reference.self_modifying_titans import answer, write
-from hope_ref.stability import GROWN, norm
-from hope_ref.validation import Array, in_range, one_of, positive_integer, scalar
 
 PRINTED = HopeConfig.printed(architecture="linear")  # explicit steps, no bound, forgetting toward 0
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hope_ref import benchmark_peers as peers
+from hope_ref.benchmarks import peers as peers
 
 
 def program(seconds: float) -> str:

@@ -9,14 +9,14 @@ for one sequence, as the arrays of the NumPy floor hold them.
 from __future__ import annotations
 
 import argparse
-import ast
 import inspect
 import sys
 from typing import Any
 from unicodedata import combining
 
-from hope_ref.anatomy_components import BUILDERS, Row
-from hope_ref.validation import one_of, positive_integer
+from hope_ref.common.assignment import assignment
+from hope_ref.common.validation import one_of, positive_integer
+from hope_ref.laboratory.anatomy_components import BUILDERS, Row
 
 __all__ = ["Row", "Rows", "add_arguments", "anatomy", "main", "markdown", "names", "text"]
 
@@ -89,17 +89,6 @@ def _columns(cell: str) -> int:
     return sum(not combining(letter) for letter in cell)
 
 
-def _option(given: str) -> tuple[str, Any]:
-    """NAME=VALUE: a value as Python writes it (or true, false); else a word."""
-    name, sign, value = given.partition("=")
-    if not name or not sign:
-        raise argparse.ArgumentTypeError(f"must be NAME=VALUE, got {given!r}")
-    try:
-        return name, ast.literal_eval({"true": "True", "false": "False"}.get(value, value))
-    except (ValueError, SyntaxError):
-        return name, value
-
-
 def add_arguments(sub: argparse.ArgumentParser) -> None:
     """The arguments of ``python -m hope_ref anatomy``."""
     sub.add_argument(
@@ -107,7 +96,7 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
     )
     sub.add_argument(
         "--set",
-        type=_option,
+        type=assignment,
         action="append",
         default=[],
         metavar="NAME=VALUE",

@@ -34,7 +34,7 @@ OURS = (
     TIMING
     + """
 torch.set_flush_denormal(True)
-from hope_ref.benchmark_runs import Hope, hold_pages
+from hope_ref.benchmarks.runs import Hope, hold_pages
 hold_pages(2**30)
 hope = Hope(width, chunk, "cpu")
 views = hope.views(tokens)

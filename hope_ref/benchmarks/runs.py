@@ -115,7 +115,7 @@ def memory(arguments: argparse.Namespace) -> dict[str, Any]:
     found: dict[str, Any] = {"how": how}
     for name, recompute in (("plain", False), ("recompute", True)):
         sizes = [arguments.width, arguments.tokens, arguments.chunk_size, int(recompute), arguments.threads]
-        code = f"from hope_ref.benchmark_runs import peak; print(peak({', '.join(map(str, sizes))}, {arguments.device!r}))"
+        code = f"from hope_ref.benchmarks.runs import peak; print(peak({', '.join(map(str, sizes))}, {arguments.device!r}))"
         said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         found[f"{name}_bytes"] = int(said.stdout)
     return found

@@ -1,7 +1,7 @@
 """The laboratory: how large the states of the self-modifying Titans grow over a stream, under every option.
 
 Everything here is measured with the reference floor, in float64; what overflows is the measurement, not an error.
-`hope_ref.skip_free` has the linear memories without the skip, in which the rule itself can be seen.
+`hope_ref.laboratory.skip_free` has the linear memories without the skip, in which the rule itself can be seen.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hope_ref.config import CHOICES, HopeConfig
-from hope_ref.memories import weight_names
+from hope_ref.common.validation import Array, float64, one_of, positive_integer
+from hope_ref.config import CHOICES, HopeConfig, weight_names
 from hope_ref.reference.parameters import init_memories, random_parameters
 from hope_ref.reference.self_modifying_titans import (
     State,
@@ -26,7 +26,6 @@ from hope_ref.reference.self_modifying_titans import (
     self_modifying_titans,
     write_all,
 )
-from hope_ref.validation import Array, float64, one_of, positive_integer
 
 Arrays = dict[str, Array]
 

@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from hope_ref import reproducibility
+from hope_ref.common.assignment import assignment
+from hope_ref.common.validation import positive_integer
 from hope_ref.config import HopeConfig
-from hope_ref.golden.commands import option
+from hope_ref.laboratory import reproducibility
+from hope_ref.laboratory.reproducibility import CUT, LEAST, LIMIT, PIECE, Drift, Reproducibility
 from hope_ref.parallel.hope import Hope
 from hope_ref.parallel.states import flattened
-from hope_ref.reproducibility import CUT, LEAST, LIMIT, PIECE, Drift, Reproducibility
-from hope_ref.validation import positive_integer
 
 SIGNALS = ("none", "task", "associative")
 VOCABULARY = 256
@@ -157,7 +157,7 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
         sub.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"default {default}")
     sub.add_argument(
         "--set",
-        type=option,
+        type=assignment,
         action="append",
         default=[],
         metavar="NAME=VALUE",

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from hope_ref import reproducibility as own
-from hope_ref import soak
+from hope_ref.laboratory import reproducibility as own
+from hope_ref.laboratory import soak
 from hope_ref.parallel.hope import Hope
 
 Pair = tuple[Tensor, ...]

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from hope_ref import reproducibility, soak
 from hope_ref.__main__ import main
+from hope_ref.laboratory import reproducibility, soak
+from hope_ref.laboratory.reproducibility import Drift, Reproducibility
 from hope_ref.parallel.hope import Hope
-from hope_ref.reproducibility import Drift, Reproducibility
 
 SMALL = {"width": 8, "memory_chunk_size": 4, "projection_chunk_size": 4, "levels_chunk_sizes": (8, 16)}
 

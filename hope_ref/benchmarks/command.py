@@ -6,7 +6,7 @@ Compared are, in turns within one run, so that a busy machine disturbs all alike
 * the chunk-parallel form, forward, and forward with backward, float32;
 * the **ceiling**: one large matrix product (T, d) @ (d, d), repeated until it has done the FLOPs that the exact chunk
   form cannot do without (`hope_ref.symbolic.flops.chunk_flops`); three times as many for forward with backward;
-* on CUDA, the chunk recurrence by every backend (`hope_ref.benchmark_kernels`);
+* on CUDA, the chunk recurrence by every backend (`hope_ref.benchmarks.kernels`);
 * a causal softmax-attention layer of the same width (projections q, k, v, o), the yardstick of the field.
 
 Durations are reported, never asserted. The results go to results/benchmark_<device>_<width>.json.
@@ -28,10 +28,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hope_ref import __version__, benchmark_kernels, benchmark_peers
-from hope_ref.benchmark_peers import spread, turn_by_turn
-from hope_ref.benchmark_runs import Attention, Hope, ceiling, hold_pages, memory
-from hope_ref.files import write_json
+from hope_ref import __version__
+from hope_ref.benchmarks import kernels as benchmark_kernels
+from hope_ref.benchmarks import peers as benchmark_peers
+from hope_ref.benchmarks.peers import spread, turn_by_turn
+from hope_ref.benchmarks.runs import Attention, Hope, ceiling, hold_pages, memory
+from hope_ref.common.files import write_json
 from hope_ref.parallel.self_modifying_titans import self_modifying_titans
 
 LOOP_TOKENS = 64  # of the NumPy loop: enough for a time per token

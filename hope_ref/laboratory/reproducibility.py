@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from hope_ref.nested import rebuilt
+from hope_ref.common.nested import rebuilt
+from hope_ref.common.validation import positive_integer
 from hope_ref.parallel.hope import Hope
 from hope_ref.parallel.hope_adaptation import adapt
 from hope_ref.parallel.states import flattened, mapped
-from hope_ref.validation import positive_integer
 
 LIMIT = 1e-3  # relative error of a token's logits beyond which a twin has left the stream
 SIZE = 1e-8  # of the difference whose growth is measured, relative to the state

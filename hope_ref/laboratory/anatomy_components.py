@@ -1,4 +1,4 @@
-"""What `hope_ref.anatomy` knows: one function per model or optimiser that lists its components as rows. [D]
+"""What `hope_ref.laboratory.anatomy` knows: one function per model or optimiser that lists its components as rows. [D]
 
 Sizes come from `hope_ref.symbolic.counts`, which is loaded when a number is asked for.
 """

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hope_ref.files import replacing, write_json
+from hope_ref.common.files import replacing, write_json
 
 
 @pytest.mark.parametrize(("private", "mode"), [(False, 0o644), (True, 0o600)])
@@ -50,7 +50,7 @@ def test_the_disk_has_it_before_it_is_renamed(tmp_path: Path, monkeypatch: pytes
         return call
 
     for name in ("fsync", "replace"):
-        monkeypatch.setattr(f"hope_ref.files.os.{name}", noted(name))
+        monkeypatch.setattr(f"hope_ref.common.files.os.{name}", noted(name))
     with replacing(tmp_path / "a") as file:
         file.write(b"new")
     assert done[:2] == ["fsync", "replace"]

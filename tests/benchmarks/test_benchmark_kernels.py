@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hope_ref import benchmark, benchmark_kernels
+from hope_ref.benchmarks import command as benchmark
+from hope_ref.benchmarks import kernels as benchmark_kernels
 from hope_ref.parallel import kernels
 from hope_ref.parallel.delta_rule import gated_delta_rule
 

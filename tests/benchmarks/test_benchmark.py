@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import torch
 
-from hope_ref import benchmark, benchmark_runs
+from hope_ref.benchmarks import command as benchmark
+from hope_ref.benchmarks import runs as benchmark_runs
 from hope_ref.config import HopeConfig
 
 
@@ -61,7 +62,7 @@ def first_in_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
             exec(call[2], {})
         return subprocess.CompletedProcess(call, 0, said.getvalue())
 
-    monkeypatch.setattr("hope_ref.benchmark_runs.subprocess.run", run)
+    monkeypatch.setattr("hope_ref.benchmarks.runs.subprocess.run", run)
 
 
 @pytest.fixture(scope="module")
@@ -212,7 +213,7 @@ def test_without_glibc_the_allocator_is_left_alone(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("recompute", [0, 1])
 def test_the_peak_is_a_number_of_bytes(recompute: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Here in this process; the benchmark asks a fresh one."""
-    monkeypatch.setattr("hope_ref.benchmark_runs.hold_pages", lambda largest: True)
+    monkeypatch.setattr("hope_ref.benchmarks.runs.hold_pages", lambda largest: True)
     found = benchmark_runs.peak(8, 32, 8, recompute, torch.get_num_threads(), "cpu")
     assert isinstance(found, int)
     assert found >= 0

@@ -1,0 +1,23 @@
+"""NAME=VALUE on a command line: what ``--set`` takes, in every command that has it."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+from typing import Any
+
+WORDS = {"true": "True", "false": "False", "null": "None"}  # as JSON writes them
+
+
+def assignment(text: str) -> tuple[str, Any]:
+    """The name and the value of NAME=VALUE: a value as Python or JSON writes it (``4``, ``1e-3``, ``true``, ``(8, 32)``), else a word.
+
+    Raises: argparse.ArgumentTypeError if there is no name or no equals sign.
+    """
+    name, sign, value = text.partition("=")
+    if not name or not sign:
+        raise argparse.ArgumentTypeError(f"must be NAME=VALUE, got {text!r}")
+    try:
+        return name, ast.literal_eval(WORDS.get(value, value))
+    except (ValueError, SyntaxError):
+        return name, value
