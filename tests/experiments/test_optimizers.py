@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.optim import Muon
 
 from hope_ref.experiments import Cell, Record, Records
 from hope_ref.experiments import optimizers as own
 from hope_ref.experiments import optimizers_toy as toy
 from hope_ref.experiments import records as kept
 from hope_ref.tasks.oscillating_loss import psi
-from hope_ref.training.optimizers import advance
+from hope_ref.training.optimizers import advance, is_matrix
 
 FULL = own.cells("full", [0, 1, 2])
 QUICK = own.cells("quick", [0])
@@ -122,9 +123,31 @@ def test_optimisers_give_different_models_and_the_rest_is_moved_by_adamw_at_its_
             assert rates[1] == pytest.approx([settings["rest_rate"] * scale])
         moved[name] = {place: p.detach() - before[place] for place, p in model.named_parameters()}
     for place, one in moved["AdamW"].items():
-        matrix = own.is_moved(place, one)
+        matrix = is_matrix(place, one)
         for name in ("M3", "Muon", "SGD with momentum"):
             assert torch.allclose(moved[name][place], one, rtol=1e-3) != matrix, (name, place)
+
+
+def test_muon_moves_each_matrix_of_a_stack_on_its_own() -> None:
+    generator = torch.Generator().manual_seed(0)
+    stack = torch.randn(2, 3, 4, 5, generator=generator)
+    singles = [torch.nn.Parameter(one.clone()) for one in stack.flatten(0, 1)]
+    together = torch.nn.Parameter(stack.clone())
+    options = {"lr": 0.1, "weight_decay": 0.0, "momentum": 0.9}
+    ours, theirs = own.MuonOnStacks([together], **options), Muon(singles, **options)
+    for _ in range(3):
+        gradient = torch.randn(stack.shape, generator=generator)
+        together.grad = gradient.clone()
+        for one, part in zip(singles, gradient.flatten(0, 1), strict=True):
+            one.grad = part.clone()
+        ours.step()
+        theirs.step()
+    assert torch.equal(together.flatten(0, 1), torch.stack([one.detach() for one in singles]))
+    ours.zero_grad()
+    assert together.grad is None
+    before = together.detach().clone()
+    ours.step()  # without a gradient nothing moves
+    assert torch.equal(together, before)
 
 
 def test_a_divergence_is_seen_in_the_steps() -> None:
