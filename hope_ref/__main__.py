@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from hope_ref import __version__
+from hope_ref.common.files import one_line
 
 DIAGRAM = "hope"  # the one that is an SVG, beside the gallery
 README_FIGURES = ("ladder", "interference")
@@ -18,7 +21,15 @@ def run(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from hope_ref import agreement, symbolic
+    from hope_ref.common.outputs import replaceable, writable_folder
     from hope_ref.teaching import figures
+
+    if arguments.steps < 0:
+        raise ValueError(f"steps must be >= 0, got {arguments.steps}")
+    folder = arguments.figures or Path("figures")
+    writable_folder("figures", folder)
+    for name in README_FIGURES:
+        replaceable("figures", folder / f"{name}.png", "PNG", "Description")
 
     identities, components = symbolic.identities(), agreement.components()
     drawings = figures.gallery()
@@ -34,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
             bar.update()
         for name in README_FIGURES:
             bar.set_description(f"draw {name}")
-            paths.append(figures.save(drawings[name](), arguments.figures))
+            paths.append(figures.save(drawings[name](), folder))
             bar.update()
     print(f"{sum(proved)} of {len(identities)} identities are proved in SymPy:")
     for identity, holds in zip(identities, proved, strict=True):
@@ -62,7 +73,7 @@ def verify(arguments: argparse.Namespace) -> int:
     """Print the agreement matrix; exit 1 if anything disagrees."""
     from hope_ref import agreement
 
-    if arguments.random or arguments.finite:
+    if arguments.random or arguments.finite or arguments.seed < 0:
         from hope_ref.agreement import random_configurations
 
         return random_configurations.main(arguments)
@@ -81,20 +92,27 @@ def verify(arguments: argparse.Namespace) -> int:
 
 def draw(arguments: argparse.Namespace) -> int:
     """Draw every figure of the course, or the named ones."""
+    from hope_ref.common.outputs import replaceable, repository_folder
     from hope_ref.teaching import figures
     from hope_ref.teaching.diagram import diagram
 
+    folder = repository_folder("figures", arguments.figures, "figures")
     gallery = figures.gallery()
     known = [*gallery, DIAGRAM]
     unknown = sorted(set(arguments.names) - set(known))
     if unknown:
         print(f"names must be among {', '.join(known)}, got {', '.join(unknown)}", file=sys.stderr)
         return 2
-    for name in arguments.names or known:
-        if name == DIAGRAM:
-            print(diagram().save(arguments.figures / f"{DIAGRAM}.svg"))
-        else:
-            print(figures.save(gallery[name](), arguments.figures))
+    chosen = arguments.names or known
+    for name in chosen:
+        path = folder / f"{name}.{'svg' if name == DIAGRAM else 'png'}"
+        replaceable("figures", path, *(('id="description"',) if name == DIAGRAM else ("PNG", "Description")))
+    for name in chosen:
+        print(
+            diagram().save(folder / f"{DIAGRAM}.svg")
+            if name == DIAGRAM
+            else figures.save(gallery[name](), folder)
+        )
     return 0
 
 
@@ -102,13 +120,21 @@ def docs(arguments: argparse.Namespace) -> int:
     """Write NOTATION.md and ERRATA.md, or say which of them is out of date."""
     from hope_ref import notation
     from hope_ref.common.files import replacing
+    from hope_ref.common.outputs import replaceable, repository_folder
     from hope_ref.symbolic import errata
     from hope_ref.teaching import coverage, glossary
 
+    folder = repository_folder("folder", arguments.folder)
+    if not folder.is_dir():
+        raise ValueError(f"folder must be a folder that is there, got {str(folder)!r}")
     words = "\n".join((notation.markdown(), glossary.markdown(), coverage.markdown()))
+    pages = {"NOTATION.md": words, "ERRATA.md": errata.markdown()}
+    if not arguments.check:
+        for name in pages:
+            replaceable(f"folder: {name}", folder / name, "Generated", "do not edit")
     stale = []
-    for name, text in (("NOTATION.md", words), ("ERRATA.md", errata.markdown())):
-        path = arguments.folder / name
+    for name, text in pages.items():
+        path = folder / name
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             stale.append(name)
             if not arguments.check:
@@ -122,6 +148,18 @@ def docs(arguments: argparse.Namespace) -> int:
 
 
 LOADED_WHEN_CALLED = {
+    "bench": ("hope_ref.benchmarks.command", "measure the chunk-parallel form against what it could cost"),
+    "kernels": (
+        "hope_ref.parallel.kernels.compiled",
+        "compile the Triton kernels for GPUs that need not be here: registers, spills",
+    ),
+    "soak": (
+        "hope_ref.laboratory.soak",
+        "stream many tokens through a model: does its state stay bounded?",
+    ),
+    "badges": ("hope_ref.teaching.badges", "let the notebooks open on Binder and Colab, or not any more"),
+}  # most of them load torch; the others start at once
+OF_DATACLASSES = {
     "train": (
         "hope_ref.training.train_command",
         "train a model on a text, and go on after whatever stopped it",
@@ -132,14 +170,15 @@ LOADED_WHEN_CALLED = {
         "hope_ref.experiments.command",
         "answer a question by training: run it, resume it, report it",
     ),
-    "bench": ("hope_ref.benchmarks.command", "measure the chunk-parallel form against what it could cost"),
-    "kernels": (
-        "hope_ref.parallel.kernels.compiled",
-        "compile the Triton kernels for GPUs that need not be here: registers, spills",
-    ),
-    "soak": ("hope_ref.laboratory.soak", "stream many tokens through a model: does its state stay bounded?"),
-    "badges": ("hope_ref.teaching.badges", "let the notebooks open on Binder and Colab, or not any more"),
-}  # most of them load torch; the others start at once
+}  # with parsers of their own, in which every option of a dataclass is one of the command line
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong; exit status 2."""
+        self.exit(2, f"error: {one_line(message)}; see {self.prog} --help\n")
 
 
 def parser(called: str | None = None) -> argparse.ArgumentParser:
@@ -147,8 +186,7 @@ def parser(called: str | None = None) -> argparse.ArgumentParser:
     from hope_ref import golden
     from hope_ref.laboratory import anatomy, stability
 
-    prog = "hope-ref" if Path(sys.argv[0]).stem == "hope-ref" else "python -m hope_ref"
-    top = argparse.ArgumentParser(prog=prog, description="HOPE: derived, stated, computed, proven equal.")
+    top = Parser(prog=called_as(), description="HOPE: derived, stated, computed, proven equal.")
     top.add_argument("--version", action="version", version=f"hope_ref {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -159,7 +197,7 @@ def parser(called: str | None = None) -> argparse.ArgumentParser:
 
     def figures_into(sub: argparse.ArgumentParser) -> None:
         sub.add_argument(
-            "--figures", type=Path, default=Path("figures"), metavar="FOLDER", help="where figures go"
+            "--figures", type=Path, metavar="FOLDER", help="where figures go (in the repository: figures)"
         )
 
     main_job = command(run, "run", "prove every identity, compare the floors, train a tiny HOPE on real text")
@@ -182,7 +220,7 @@ def parser(called: str | None = None) -> argparse.ArgumentParser:
     writing = command(docs, "docs", "write NOTATION.md and ERRATA.md from their data")
     writing.add_argument("--check", action="store_true", help="write nothing; exit 1 if one is out of date")
     writing.add_argument(
-        "--folder", type=Path, default=Path(), metavar="FOLDER", help="where they are (default: here)"
+        "--folder", type=Path, metavar="FOLDER", help="where they are (in the repository: here)"
     )
     stability.add_arguments(
         command(stability.main, "stability", "measure what every option does to the states over a stream")
@@ -198,17 +236,68 @@ def parser(called: str | None = None) -> argparse.ArgumentParser:
             found = importlib.import_module(module)
             found.add_arguments(sub)
             sub.set_defaults(function=found.main)
+    for name, (_, text) in OF_DATACLASSES.items():
+        commands.add_parser(name, help=text, add_help=False)
+    completing = command(complete, "completion", "print a script with which a shell completes these commands")
+    completing.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="for which shell")
     text = "make, list and check golden vectors: hold your own implementation against this one"
     vectors = commands.add_parser("golden", help=text, description=text)
     golden.add_commands(vectors.add_subparsers(dest="golden", required=True, metavar="COMMAND"))
     return top
 
 
+def called_as() -> str:
+    """How this command line was called."""
+    return "hope-ref" if Path(sys.argv[0]).stem == "hope-ref" else "python -m hope_ref"
+
+
+def complete(arguments: argparse.Namespace) -> int:
+    """Print the completion script of a shell: ``eval "$(hope-ref completion bash)"``."""
+    import shtab
+
+    top = parser("")
+    top.prog = "hope-ref"
+    (commands,) = (one for one in top._actions if isinstance(one, argparse._SubParsersAction))
+    for name, (module, _) in LOADED_WHEN_CALLED.items():
+        importlib.import_module(module).add_arguments(commands.choices[name])
+    for name, (module, _) in OF_DATACLASSES.items():
+        commands.choices[name] = importlib.import_module(module).parser(f"hope-ref {name}")
+    print(shtab.complete(top, arguments.shell))
+    return 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    chosen = parser(arguments[0] if arguments else None).parse_args(arguments)
-    return int(chosen.function(chosen))
+    show_everything()
+    try:
+        if arguments and arguments[0] in OF_DATACLASSES:
+            from hope_ref.common import command_line
+
+            module = importlib.import_module(OF_DATACLASSES[arguments[0]][0])
+            own = module.parser(f"{called_as()} {arguments[0]}")
+            return int(module.main(command_line.parsed(own, arguments[1:])))
+        chosen = parser(arguments[0] if arguments else None).parse_args(arguments)
+        return int(chosen.function(chosen))
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except ValueError as error:  # what a command has not put into words of its own
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed at the end
+        return 141
+    except (OSError, MemoryError) as error:
+        print(f"error: {one_line(error) if str(error) else 'not enough memory'}", file=sys.stderr)
+        return 1
+
+
+def show_everything() -> None:
+    """Let no letter that the terminal's encoding lacks end a command: it is shown as a question mark."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
 
 
 if __name__ == "__main__":

@@ -7,8 +7,6 @@ optimiser M3 belong to its functions and are not here.
 
 from __future__ import annotations
 
-import ast
-import inspect
 import json
 import math
 from dataclasses import dataclass, fields
@@ -17,6 +15,8 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
+from hope_ref.common.documented import documented
+from hope_ref.common.files import json_object, one_line
 from hope_ref.common.validation import float64, one_of, positive_integer, scalar
 
 MEMORIES = ("k", "v", "q", "eta", "alpha", "memory")  # q is there only with adaptive_query
@@ -70,23 +70,7 @@ PRINTED: dict[str, Any] = {
 }  # where the sources' choice is not the default
 
 
-def _documented(cls: type) -> type:
-    """Put the docstring of every option into that of the class, so that `help` shows what an editor shows."""
-    try:
-        body = ast.parse(inspect.getsource(cls)).body[0].body  # type: ignore[attr-defined]
-    except OSError:  # no source at hand, e.g. in a frozen application
-        return cls
-    lines = []
-    for option, text in pairwise(body):
-        if isinstance(option, ast.AnnAssign) and isinstance(text, ast.Expr):
-            name, default = ast.unparse(option.target), ast.unparse(option.value)  # type: ignore[arg-type]
-            kind = " | ".join(map(repr, CHOICES.get(name, ()))) or ast.unparse(option.annotation)
-            lines.append(f"    {name} ({kind}): {ast.literal_eval(text.value)} Default: {default}.")
-    cls.__doc__ = inspect.cleandoc(cls.__doc__ or "") + "\n\nAttributes:\n" + "\n".join(lines)
-    return cls
-
-
-@_documented
+@documented
 @dataclass(frozen=True)
 class HopeConfig:
     """A HOPE, whole: its sizes, every option of its memories and of the layer around them, and where training starts [D].
@@ -224,6 +208,8 @@ class HopeConfig:
         seed = self.seed
         if seed is not None and (isinstance(seed, bool) or not hasattr(seed, "__index__") or seed < 0):
             raise ValueError(f"seed must be an integer >= 0 or None, got {seed!r}")
+        if seed is not None and int(seed) >= 2**63:
+            raise ValueError(f"seed must be < 2**63, got {seed}")
         object.__setattr__(self, "seed", None if seed is None else int(seed))
 
     def _check_numbers(self) -> None:
@@ -339,6 +325,8 @@ class HopeConfig:
     @classmethod
     def from_dict(cls, options: dict[str, Any]) -> HopeConfig:
         """The configuration with these options, the others at their defaults; an unknown name is an error."""
+        if not isinstance(options, dict):
+            raise ValueError(f"options must be a dict of options by name, got {type(options).__name__}")
         known = [field.name for field in fields(cls)]
         unknown = [str(name) for name in options if name not in known]
         if unknown:
@@ -352,16 +340,11 @@ class HopeConfig:
     @classmethod
     def from_json(cls, text: str, name: str = "text") -> HopeConfig:
         """The configuration that `to_json` wrote; anything but one JSON object is an error, which says ``name``."""
-        try:
-            options = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise ValueError(f"{name} must be JSON: {error}") from error
-        if not isinstance(options, dict):
-            raise ValueError(f"{name} must be one JSON object, got {type(options).__name__}")
+        options = json_object(text, name)
         try:
             return cls.from_dict(options)
         except ValueError as error:
-            raise ValueError(f"{name}: {error}" if name != "text" else str(error)) from error
+            raise ValueError(f"{name}: {one_line(error)}" if name != "text" else str(error)) from error
 
 
 def _above_zero(name: str, value: Any) -> float:

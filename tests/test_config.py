@@ -68,9 +68,9 @@ HINTS = get_type_hints(HopeConfig)
 @pytest.mark.parametrize("name", NAMES)
 def test_help_shows_every_option_with_its_docstring_its_choices_and_its_default(name: str) -> None:
     shown = pydoc.render_doc(HopeConfig, renderer=pydoc.plaintext)
-    lines = re.findall(rf"^ \|      {name} \((.+?)\): (.+) Default: (.+)\.$", shown, re.MULTILINE)
+    lines = re.findall(rf"^ \|      {name} \((.+), default (.+?)\): (\S.*)$", shown, re.MULTILINE)
     assert len(lines) == 1, shown
-    kind, text, default = lines[0]
+    kind, default, text = lines[0]
     assert default == repr(getattr(HopeConfig(), name))
     assert re.fullmatch(r"\S.*\S[.]", text), "one docstring of whole sentences"
     if name in CHOICES:

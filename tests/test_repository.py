@@ -28,7 +28,7 @@ def pins() -> dict[str, str]:
     return {canonicalize_name(r.name): next(iter(r.specifier)).version for r in requirements}
 
 
-OPTIONAL = ("digits", "hub", "peers")  # extras that nothing here needs
+OPTIONAL = ("digits", "hub", "peers", "tensorboard")  # extras that nothing here needs
 
 
 WITHIN = {

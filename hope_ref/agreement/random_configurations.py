@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from hope_ref.agreement.comparison import BOUND, GRADIENT_BOUND, derivative_error
 from hope_ref.common.files import write_json
+from hope_ref.common.outputs import replaceable
 from hope_ref.common.validation import Array
 from hope_ref.config import CHOICES, HopeConfig
 from hope_ref.parallel.hope import Hope
@@ -188,6 +189,8 @@ def main(arguments: argparse.Namespace) -> int:
         if getattr(arguments, name) < 0:
             print(f"--{name} must be >= 0, got {getattr(arguments, name)}", file=sys.stderr)
             return 2
+    if arguments.report is not None:
+        replaceable("report", arguments.report, "first_seed", "compared")
     first = arguments.seed
     cases = [
         compared(seed)

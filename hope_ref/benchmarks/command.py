@@ -34,7 +34,9 @@ from hope_ref.benchmarks import peers as benchmark_peers
 from hope_ref.benchmarks.peers import spread, turn_by_turn
 from hope_ref.benchmarks.runs import Attention, Hope, ceiling, hold_pages, memory
 from hope_ref.common.files import write_json
+from hope_ref.common.outputs import replaceable
 from hope_ref.parallel.self_modifying_titans import self_modifying_titans
+from hope_ref.parallel.sizes import check_fits
 
 LOOP_TOKENS = 64  # of the NumPy loop: enough for a time per token
 DEVICES = ("cpu", "cuda")
@@ -81,12 +83,14 @@ def main(arguments: argparse.Namespace) -> int:
         return 2
     if arguments.quick:
         arguments.width, arguments.tokens, arguments.chunk_size, arguments.repeats = 16, 64, 16, 1
+    path = arguments.results / f"benchmark_{arguments.device}_{arguments.width}.json"
     try:
+        replaceable("results", path, '"what"', '"hope_ref"')
         record = measure(arguments)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
-    path = write_json(arguments.results / f"benchmark_{arguments.device}_{arguments.width}.json", record)
+    write_json(path, record)
     print(table(record))
     print(f"\n{path}")
     return 0
@@ -98,6 +102,13 @@ def _problem(arguments: argparse.Namespace) -> str:
         value = getattr(arguments, name)
         if value < 1:
             return f"--{name.replace('_', '-')} must be >= 1, got {value}"
+    least = 4 * (
+        12 * arguments.width**2 + 8 * arguments.tokens * arguments.width
+    )  # weights of a layer, and its activations
+    try:
+        check_fits("--width or --tokens", least, torch.device("cpu"))
+    except ValueError as error:
+        return str(error)
     if arguments.device == "cuda" and not torch.cuda.is_available():
         return "--device cuda: PyTorch sees no CUDA device here; choose cpu"
     return ""

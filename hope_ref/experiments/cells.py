@@ -111,6 +111,10 @@ class Records:
             value: Any = record.measures
             for part in measure.split("."):
                 value = value.get(part) if isinstance(value, dict) else None
+            if not isinstance(value, int | float | None):
+                raise ValueError(
+                    f"record {record.cell.key}: {measure} must be a number, got {type(value).__name__}"
+                )
             if value is not None:
                 found.append(float(value))
         return found

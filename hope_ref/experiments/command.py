@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from jsonargparse import ArgumentParser, Namespace
 from tqdm import tqdm
 
+from hope_ref.common import command_line
+from hope_ref.common.documented import documented
 from hope_ref.common.files import replacing
+from hope_ref.common.outputs import replaceable, writable_folder
 from hope_ref.experiments import NAMES, Cell, experiment, records, report, runner
 
 QUICK = Path("runs/experiments-quick")
@@ -23,48 +27,57 @@ exit status: 0 done, 1 a cell failed (the others are kept), 2 wrong input, 130 C
 """
 
 
-def add_arguments(sub: argparse.ArgumentParser) -> None:
-    """The arguments of ``python -m hope_ref experiment``."""
-    sub.epilog, sub.formatter_class = EPILOG, argparse.RawDescriptionHelpFormatter
-    sub.add_argument("name", choices=(*NAMES, "all"), metavar="NAME", help=", ".join((*NAMES, "all")))
-    scale = sub.add_mutually_exclusive_group()
+TEXT = "answer a question by training: run it, resume it, report it"
+
+
+@documented
+@dataclass(frozen=True)
+class Options:
+    """What is run or reported, and where it lies."""
+
+    seeds: int | None = None
+    """How many seeds (--quick: 1, --full and --report: 3)."""
+    jobs: int | None = None
+    """Cells side by side, one thread each (--quick: 1, --full: one per core)."""
+    only: str | None = None
+    """Only the cells whose name contains this."""
+    records: str | None = None
+    """The folder of the records (--quick: runs/experiments-quick, else results/experiments)."""
+    results: str | None = None
+    """The report's file (--quick: beside its records, else RESULTS.md)."""
+
+
+def parser(prog: str) -> ArgumentParser:
+    """The command line."""
+    own = command_line.parser(prog, TEXT, EPILOG)
+    own.add_argument("name", choices=(*NAMES, "all"), metavar="NAME", help=", ".join((*NAMES, "all")))
+    scale = own.add_mutually_exclusive_group()
     scale.add_argument(
         "--quick", action="store_true", help="tiny sizes, one seed: does it run? (the default)"
     )
     scale.add_argument("--full", action="store_true", help="the sizes and seeds of RESULTS.md")
     scale.add_argument("--report", action="store_true", help="run nothing; write the report from the records")
-    sub.add_argument(
-        "--seeds", type=int, metavar="N", help="how many seeds (--quick: 1, --full and --report: 3)"
-    )
-    sub.add_argument(
-        "--jobs", type=int, metavar="N", help="cells side by side, one thread each (default: one per core)"
-    )
-    sub.add_argument("--only", metavar="TEXT", help="only the cells whose name contains this")
-    sub.add_argument(
-        "--records", type=Path, metavar="FOLDER", help=f"where records lie ({records.FOLDER}; {QUICK})"
-    )
-    sub.add_argument(
-        "--results", type=Path, metavar="FILE", help="the report (RESULTS.md; --quick: beside its records)"
-    )
+    own.add_class_arguments(Options)
+    return own
 
 
-def main(arguments: argparse.Namespace) -> int:
+def main(arguments: Namespace) -> int:
     """Run, report; the exit status is in the help."""
-    scale = "full" if arguments.full or arguments.report else "quick"
-    folder = arguments.records or (records.FOLDER if scale == "full" else QUICK)
-    results = arguments.results or (Path("RESULTS.md") if scale == "full" else folder / "RESULTS.md")
-    seeds = arguments.seeds if arguments.seeds is not None else (3 if scale == "full" else 1)
-    jobs = (
-        arguments.jobs if arguments.jobs is not None else (runner.sensible_jobs() if scale == "full" else 1)
-    )
-    if seeds < 1 or jobs < 1:
-        print(f"error: seeds and jobs must be >= 1, got {seeds} and {jobs}", file=sys.stderr)
-        return 2
-    names = NAMES if arguments.name == "all" else (arguments.name,)
+    chosen = vars(arguments)
+    name, reporting = chosen.pop("name"), chosen.pop("report", False)
+    quick = not (chosen.pop("full", False) or reporting)
+    chosen.pop("quick", None)
+    options, scale = Options(**chosen), "quick" if quick else "full"
+    folder = Path(options.records) if options.records else QUICK if quick else records.FOLDER
+    results = Path(options.results) if options.results else (folder if quick else Path()) / "RESULTS.md"
+    seeds = options.seeds if options.seeds is not None else 1 if quick else 3
+    jobs = options.jobs if options.jobs is not None else 1 if quick else runner.sensible_jobs()
+    names = NAMES if name == "all" else (name,)
     try:
+        check(seeds, jobs, folder, results)
         failed = 0
-        if not arguments.report:
-            failed = _run(names, scale, range(seeds), folder, jobs, arguments.only)
+        if not reporting:
+            failed = _run(names, scale, range(seeds), folder, jobs, options.only)
         # The report is of all experiments, whatever was asked for: it is one page.
         text = report.markdown(folder, scale, range(seeds))
         results.parent.mkdir(parents=True, exist_ok=True)
@@ -79,7 +92,7 @@ def main(arguments: argparse.Namespace) -> int:
     except OSError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    if not arguments.report:
+    if not reporting:
         for name in names:
             own = experiment(name)
             found = records.load_all(folder, own.cells(scale, range(seeds)))
@@ -87,6 +100,18 @@ def main(arguments: argparse.Namespace) -> int:
             print("\n".join(report.section(found, own)))
     print(f"\nwritten: {results}")
     return 1 if failed else 0
+
+
+MOST_SEEDS, MOST_JOBS = 1000, 256
+
+
+def check(seeds: int, jobs: int, folder: Path, results: Path) -> None:
+    """Raise a ValueError for what cannot be run or written, before anything is run."""
+    for name, value, most in (("seeds", seeds, MOST_SEEDS), ("jobs", jobs, MOST_JOBS)):
+        if not 1 <= value <= most:
+            raise ValueError(f"{name} must be in [1, {most}], got {value}")
+    writable_folder("records", folder)
+    replaceable("results", results, *report.MARKS)
 
 
 def _run(
@@ -100,8 +125,10 @@ def _run(
             print(f"{name} is left out: it needs {', '.join(missing)}", file=sys.stderr)
             continue
         cells += [cell for cell in own.cells(scale, seeds) if only is None or only in cell.key]
+    if not cells and only:
+        raise ValueError(f"only must be a part of a cell's name, got {only!r}")
     if not cells:
-        print(f"no cell to run{f' has {only!r} in its name' if only else ''}", file=sys.stderr)
+        print("no cell to run", file=sys.stderr)
         return 0
     there = sum(records.load(folder, cell) is not None for cell in cells)
     with tqdm(total=len(cells), initial=there, unit="cell", disable=not sys.stderr.isatty()) as bar:

@@ -26,6 +26,9 @@ otherwise; "–" was not run. `python -m hope_ref experiment NAME --full` runs w
 """
 
 
+MARKS = ("# Results", "python -m hope_ref experiment")  # of the page
+
+
 def markdown(folder: Path, scale: str, seeds: Sequence[int]) -> str:
     """The whole report. Raises: ValueError if a file in the folder is no record."""
     found = []

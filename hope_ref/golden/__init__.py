@@ -22,6 +22,9 @@ and returns a dict of arrays by result name; both lists of names are in the mani
 Without ``:function`` each component is judged by the module's function of its name. An array agrees if
 max |got - want| <= tolerance · max(1, max |want|). Where it does not, our reference is run with other option values
 and with known mistakes, and those that give exactly the arrays returned are named. Extra results are ignored.
+What the function prints goes to stderr; what it raises, an exit too, is its answer to that vector.
+
+`load` trusts no file: whatever is wrong with a vector is one ValueError, which names the file.
 
 The manifest's ``contract`` is the version of all this, an integer, `CONTRACT`: of the components' names, inputs, options and
 results, and of what each option means. A change by which a function that agreed may disagree raises it; more components,

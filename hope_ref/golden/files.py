@@ -1,46 +1,27 @@
 """A golden vector on disk: NAME.npz holds the arrays, NAME.json says what they are and what their checksum is.
 
-The bytes depend on the arrays and the version of zlib alone: every time stamp is the same. Each file is written
-beside its place and renamed, the arrays first: a pair that does not belong together is refused.
+The bytes depend on the arrays and the version of zlib alone: every time stamp is the same. Both files are
+written beside their places, then renamed, the arrays first; a pair that does not belong together is refused.
+No file is trusted: `hope_ref.golden.manifest` checks the manifest, `hope_ref.golden.archive` the arrays.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import zipfile
+import os
+import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from hope_ref.common.files import replacing
+from hope_ref.common.files import PART, check_regular, one_line, read_json, replacing
+from hope_ref.golden import archive, manifest
 from hope_ref.golden.components import Arrays, Options
-from hope_ref.golden.registry import component
+from hope_ref.golden.manifest import CONTRACT, FORMAT, TOLERANCE, of_file
 
-FORMAT = 1  # of the two files
-CONTRACT = 1  # of what they mean: see the head of `hope_ref.golden`
-TOLERANCE = (
-    1e-9  # relative to the largest entry, or to 1: far above the rounding of float64, far below any mistake
-)
-FIELDS = {
-    "format": int,
-    "contract": int,
-    "component": str,
-    "equations": list,
-    "options": dict,
-    "draws": dict,
-    "seed": int,
-    "tokens": int,
-    "width": int,
-    "hidden": int,
-    "inputs": dict,
-    "results": dict,
-    "tolerance": float,
-    "sha256": str,
-    "manifest_sha256": str,
-}
+__all__ = ["CONTRACT", "FORMAT", "TOLERANCE", "Vector", "check_place", "load", "paths", "save"]
 
 
 class Vector(NamedTuple):
@@ -59,86 +40,123 @@ class Vector(NamedTuple):
     tolerance: float = TOLERANCE
 
 
-def _npz(arrays: Arrays) -> bytes:
-    """The arrays as a compressed .npz file, the same bytes at every time."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, array in arrays.items():
-            entry, content = zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0)), io.BytesIO()
-            entry.create_system, entry.external_attr = 3, 0o644 << 16
-            little = np.array(array, dtype="<f8", order="C")  # ascontiguousarray would give a number an axis
-            np.lib.format.write_array(content, little, version=(1, 0), allow_pickle=False)
-            archive.writestr(entry, content.getvalue(), zipfile.ZIP_DEFLATED, 9)
-    return buffer.getvalue()
-
-
-def _digest(manifest: dict[str, Any]) -> str:
-    rest = {name: value for name, value in manifest.items() if name != "manifest_sha256"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
-
-
 def save(path: Path, vector: Vector) -> None:
-    """Write path (.npz) and the manifest beside it. Raises: ValueError if the name is another; OSError."""
+    """Write path (.npz) and the manifest beside it: both, or neither.
+
+    Args: path, a new file or a golden vector, which is replaced; vector, one that `load` would take.
+    Raises: ValueError if the name is another, if another file is there, or if the vector is none; OSError.
+    """
+    _check_replaceable(path)
+    content = archive.pack({**vector.inputs, **vector.results})
+    fields = _fields(vector, content)
+    shapes = manifest.checked(fields)
+    archive.unpack(content, shapes.inputs | shapes.results)
+    fields["manifest_sha256"] = manifest.digest(fields)
+    lines = ",\n".join(
+        f" {json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}" for name, value in fields.items()
+    )
+    _write_pair(path, content, f"{{\n{lines}\n}}\n".encode())
+
+
+def _fields(vector: Vector, content: bytes) -> dict[str, Any]:
+    """What the manifest says, as JSON has it."""
+    fields: dict[str, Any] = {"format": FORMAT, "contract": CONTRACT, **vector._asdict()}
+    fields["sha256"] = hashlib.sha256(content).hexdigest()
+    for part in ("inputs", "results"):
+        fields[part] = {name: list(np.shape(array)) for name, array in getattr(vector, part).items()}
+    try:
+        fields = json.loads(json.dumps(fields))
+    except TypeError as error:
+        raise ValueError(f"vector must hold plain numbers and words beside its arrays: {error}") from error
+    manifest.check_fields({**fields, "manifest_sha256": ""})
+    return fields
+
+
+def _write_pair(path: Path, content: bytes, text: bytes) -> None:
+    """Arrays and manifest in place of what was there. If anything fails, what was there stays."""
+    before = path.read_bytes() if path.exists() else None
+    beside = path.with_suffix(".json")
+    try:
+        with replacing(beside) as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())  # what can fill the disk has happened before the arrays are renamed
+            with replacing(path) as arrays:
+                arrays.write(content)
+    except BaseException:
+        if not beside.exists() or beside.read_bytes() != text:
+            _put_back(path, before)
+        raise
+
+
+def _put_back(path: Path, before: bytes | None) -> None:
+    if before is None:
+        path.unlink(missing_ok=True)
+    elif path.read_bytes() != before:
+        with replacing(path) as file:
+            file.write(before)
+
+
+def check_place(path: Path) -> None:
+    """Raise a ValueError unless `save` can write there, and nothing but a golden vector would be replaced."""
+    _check_replaceable(path)
+    try:
+        handle, trial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART)
+    except OSError as error:
+        raise ValueError(
+            f"OUT must be in a folder that can be written, got {path}: {error.strerror}"
+        ) from error
+    os.close(handle)
+    os.unlink(trial)
+
+
+def _check_replaceable(path: Path) -> None:
     if path.suffix != ".npz":
         raise ValueError(f"OUT must end in .npz, got {path.name}")
-    content = _npz({**vector.inputs, **vector.results})
-    manifest = {"format": FORMAT, "contract": CONTRACT, **vector._asdict()}
-    manifest["sha256"] = hashlib.sha256(content).hexdigest()
-    for part in ("inputs", "results"):
-        manifest[part] = {name: list(np.shape(array)) for name, array in getattr(vector, part).items()}
-    manifest["manifest_sha256"] = _digest(json.loads(json.dumps(manifest)))
-    with replacing(path) as file:
-        file.write(content)
-    lines = ",\n".join(
-        f" {json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}" for name, value in manifest.items()
-    )
-    with replacing(path.with_suffix(".json")) as file:
-        file.write(f"{{\n{lines}\n}}\n".encode())
-
-
-def _manifest(path: Path) -> dict[str, Any]:
-    """The manifest, if it is whole and unchanged."""
-    try:
-        manifest = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise ValueError(f"{path} must be there: the manifest of the vector") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} must be JSON: {error}") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        got = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
-        raise ValueError(f"{path}: format must be {FORMAT}, got {got}")
-    if manifest.get("contract") != CONTRACT:
-        raise ValueError(f"{path}: contract must be {CONTRACT}, got {manifest.get('contract', 'none')}")
-    wrong = [name for name, kind in FIELDS.items() if not isinstance(manifest.get(name), kind)]
-    if wrong or set(manifest) != set(FIELDS):
+    pair = (path, path.with_suffix(".json"))
+    if any(os.path.isdir(file) for file in pair):  # False, too, for a path that no file can have
+        raise ValueError(f"OUT must be a file, got a folder: {path} or its manifest")
+    if any(os.path.lexists(file) for file in pair) and (reason := _difference(path)):
         raise ValueError(
-            f"{path} must hold {', '.join(FIELDS)}; wrong or missing: {', '.join(wrong) or 'none'}"
+            f"OUT must be new or a golden vector, got {path}: {reason}; it stays, take another name"
         )
-    if _digest(manifest) != manifest["manifest_sha256"]:
-        raise ValueError(f"{path}: the manifest was changed, its checksum does not fit")
-    return manifest
+
+
+def _difference(path: Path) -> str:
+    """What tells the files there from a golden vector of any contract; "" if nothing does."""
+    try:
+        fields = read_json(path.with_suffix(".json"))
+        if "component" not in fields or manifest.digest(fields) != fields.get("manifest_sha256"):
+            return "what is beside it is no manifest of a vector"
+        check_regular(path)
+        with open(path, "rb") as file:
+            checksum = hashlib.file_digest(file, "sha256").hexdigest()
+    except (ValueError, OSError, RecursionError) as error:
+        return one_line(error)
+    return "" if checksum == fields.get("sha256") else "the arrays are not those of its manifest"
 
 
 def load(path: Path) -> Vector:
-    """Read what `save` wrote. Raises: ValueError if either file is missing, cut short or changed."""
-    manifest = _manifest(path.with_suffix(".json"))
-    content = path.with_suffix(".npz").read_bytes()
-    found = hashlib.sha256(content).hexdigest()
-    if found != manifest["sha256"]:
-        raise ValueError(f"{path.with_suffix('.npz')}: sha256 must be {manifest['sha256']}, got {found}")
-    with np.load(io.BytesIO(content), allow_pickle=False) as file:
-        arrays = {name: file[name] for name in file.files}
-    fields = {name: manifest[name] for name in Vector._fields if name in manifest}
-    for part in ("inputs", "results"):
-        fields[part] = {name: arrays[name] for name in manifest[part]}
-    given = {name: _tupled(value) for part in ("options", "draws") for name, value in manifest[part].items()}
-    fields["options"], fields["draws"] = component(manifest["component"]).completed(given)
-    return Vector(**{**fields, "equations": tuple(manifest["equations"])})
+    """Read what `save` wrote.
 
+    Nothing is unpacked or allocated before its size is known.
 
-def _tupled(value: Any) -> Any:
-    """JSON has lists where options are tuples."""
-    return tuple(value) if isinstance(value, list) else value
+    Raises: ValueError, one line that begins with the path of the file, if either is missing, cut short,
+        changed, or not what it must be.
+    """
+    with of_file(path):
+        arrays_path, manifest_path = path.with_suffix(".npz"), path.with_suffix(".json")
+    with of_file(manifest_path):
+        known = manifest.read(manifest_path)
+    with of_file(arrays_path):
+        content = archive.read(arrays_path, known.inputs | known.results)
+        checksum = hashlib.sha256(content).hexdigest()
+        if checksum != known.sha256:
+            raise ValueError(f"sha256 must be {known.sha256}, got {checksum}")
+        arrays = archive.unpack(content, known.inputs | known.results)
+    inputs, results = ({name: arrays[name] for name in part} for part in (known.inputs, known.results))
+    named = (known.component, known.equations, known.options, known.draws, known.seed)
+    return Vector(*named, *known.sizes, inputs, results, known.tolerance)
 
 
 def paths(where: Path) -> list[Path]:

@@ -2,58 +2,104 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from hope_ref.common.validation import positive_integer
+from hope_ref.common.files import one_line
 from hope_ref.config import HopeConfig
-from hope_ref.golden.components import Arrays, Options, Sizes
-from hope_ref.golden.files import Vector, save
+from hope_ref.golden import archive
+from hope_ref.golden.components import Arrays, Component, Options, Sizes, checked_sizes
+from hope_ref.golden.files import Vector, check_place, save
+from hope_ref.golden.manifest import LARGEST_SEED
 from hope_ref.golden.registry import component
 from hope_ref.golden.self_modifying import of_config
-from hope_ref.reference.chunks import ERASE, count
+from hope_ref.reference.chunks import ERASE
 from hope_ref.reference.momentum import WRITES
 
 FOLDER = Path(__file__).parent / "vectors"
+DEFAULT = Sizes(11, 4, 5)
+MEMORY = 8 * archive.MOST  # bytes that `make` may need: the arrays, their copies, and what is between them
+SECONDS = 600.0  # that it may take, by a rough estimate
 
 
 def make(
     name: str,
     options: Options | None = None,
     seed: int = 0,
-    tokens: int = 11,
-    width: int = 4,
-    hidden: int = 5,
+    tokens: int = DEFAULT.tokens,
+    width: int = DEFAULT.width,
+    hidden: int = DEFAULT.hidden,
 ) -> Vector:
     """Draw inputs from the seed, run our reference, keep both.
 
     Args:
         name: of the component.
         options: those that are not at their defaults, draws included.
-        seed: of the generator, an integer >= 0.
+        seed: of the generator, an integer in [0, 2^128).
         tokens: T, an integer >= 0.
         width, hidden: sizes, integers >= 1.
     Returns:
         the vector.
     Raises:
-        ValueError: naming the argument, what it got and what it wants; or naming the first token that is not finite.
+        ValueError: naming the argument, what it got and what it wants, before anything is computed; so, too,
+            for a size that needs more than `MEMORY` or `SECONDS`; or naming the first token that is not
+            finite.
     """
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise ValueError(f"seed must be an integer >= 0, got {seed!r}")
-    sizes = Sizes(
-        count("tokens", tokens),
-        positive_integer("width", width),
-        positive_integer("hidden", hidden),
-    )
+    if seed > LARGEST_SEED:
+        raise ValueError(f"seed must be below 2^128, got {one_line(seed, 60)}")
+    sizes = checked_sizes(tokens, width, hidden)
     chosen = component(name)
     settled, draws = chosen.completed(options or {})
+    check_cost(chosen, settled, draws, sizes)
     inputs = chosen.draw({**settled, **draws}, sizes, seed)
     with np.errstate(over="ignore", invalid="ignore"):  # `_finite` tells
         results = chosen.run(inputs, settled)
     _finite(results)
     return Vector(name, chosen.equations, settled, draws, seed, *sizes, inputs, results)
+
+
+def check_cost(chosen: Component, options: Options, draws: Options, sizes: Sizes) -> None:
+    """Raise a ValueError that names a size if the vector would need too much memory or time.
+
+    It names an option if our reference refuses it.
+    """
+
+    def memory(at: Sizes) -> float:
+        arrays = sum(archive.total(part) for part in chosen.shapes(options, draws, at))
+        return 8 * arrays + 32 * (at.width + at.hidden) ** 2  # some rules have a square matrix between
+
+    def seconds(at: Sizes) -> float:
+        inputs, _ = chosen.shapes(options, draws, at._replace(tokens=1))
+        return at.tokens * chosen.seconds(sum(math.prod(shape) for shape in inputs.values()))
+
+    for cost, most, unit, scale in ((memory, MEMORY, "GB", 2**30), (seconds, SECONDS, "minutes", 60)):
+        if (need := cost(sizes)) > most:
+            largest = _to_blame(cost, sizes, chosen.unit(options))
+            got = getattr(sizes, largest)
+            raise ValueError(
+                f"{largest} must be smaller, got {got}: {chosen.name} with {_words(sizes)} "
+                f"would need about {need / scale:,.3g} {unit}, at most {most / scale:g} are allowed"
+            )
+
+
+def _to_blame(cost: Callable[[Sizes], float], sizes: Sizes, unit: int) -> str:
+    """The size that makes the cost what it is: at its default the rest would cost least."""
+    default = DEFAULT._replace(width=math.ceil(DEFAULT.width / unit) * unit)
+    smaller = {
+        name: cost(sizes._replace(**{name: min(getattr(sizes, name), getattr(default, name))}))
+        for name in Sizes._fields
+    }
+    return min(smaller, key=lambda name: smaller[name])
+
+
+def _words(sizes: Sizes) -> str:
+    return ", ".join(f"{name} {size}" for name, size in sizes._asdict().items())
 
 
 def _finite(results: Arrays) -> None:
@@ -162,9 +208,18 @@ def shipped() -> list[Shipped]:
 
 
 def make_shipped(folder: Path) -> list[Path]:
-    """Write all shipped vectors into the folder; returns their paths."""
-    written = []
-    for seed, (file, name, options, tokens) in enumerate(shipped()):
-        written.append(folder / f"{file}.npz")
-        save(written[-1], make(name, options, seed, tokens))
+    """Write all shipped vectors into the folder; returns their paths.
+
+    Raises: ValueError, before any is made, if one of them cannot be written there; OSError.
+    """
+    from tqdm import tqdm
+
+    every = shipped()
+    written = [folder / f"{item.file}.npz" for item in every]
+    for path in written:
+        check_place(path)
+    for seed, (path, item) in enumerate(
+        zip(tqdm(written, unit="vector", leave=False, disable=None), every, strict=True)
+    ):
+        save(path, make(item.component, item.options, seed, item.tokens))
     return written

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from hope_ref.common.validation import positive_integer
 from hope_ref.config import CHOICES, HopeConfig
 from hope_ref.golden.components import Arrays, Component, Options, Sizes
 from hope_ref.golden.self_modifying import OPTIONS as MEMORY_OPTIONS
@@ -35,6 +36,11 @@ def configured(options: Options, width: int, hidden: int) -> HopeConfig:
     """The model of one block that these options name."""
     sizes = {"width": width, "hidden": hidden, "vocabulary": VOCABULARY, "blocks": 1}
     return HopeConfig.from_dict({**options, **sizes})
+
+
+def unit(options: Options) -> int:
+    """What the width must be a multiple of: heads are equally wide, and rotary positions come in pairs."""
+    return positive_integer("heads", options["heads"]) * (2 if options["mixer"] == "softmax_attention" else 1)
 
 
 def draw(options: Options, sizes: Sizes, seed: int) -> Arrays:
@@ -74,11 +80,23 @@ def run_adaptation(inputs: Arrays, options: Options) -> Arrays:
     return {"outputs": outputs, **_levels(state.now)}
 
 
-def _component(name: str, run: Any, equations: tuple[str, ...], options: Options) -> Component:
-    return Component(name, equations, options, draw, run, pairs=False)
+def _component(name: str, run: Any, equations: tuple[str, ...], options: Options, seconds: Any) -> Component:
+    return Component(name, equations, options, draw, run, pairs=False, unit=unit, seconds=seconds)
 
 
 COMPONENTS = (
-    _component("hope", run_hope, ("P 94-97", "P 70-74", "P 83-93"), OPTIONS),
-    _component("hope_adaptation", run_adaptation, ("S 14-15", "P 71"), {**OPTIONS, "signal": ("task",)}),
+    _component(
+        "hope",
+        run_hope,
+        ("P 94-97", "P 70-74", "P 83-93"),
+        OPTIONS,
+        lambda entries: 3e-3 + 1e-8 * entries,
+    ),
+    _component(
+        "hope_adaptation",
+        run_adaptation,
+        ("S 14-15", "P 71"),
+        {**OPTIONS, "signal": ("task",)},
+        lambda entries: 4 * entries * (1e-4 + 1e-9 * entries),  # four runs for each weight's difference
+    ),
 )

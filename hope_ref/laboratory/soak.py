@@ -20,6 +20,7 @@ from hope_ref.config import HopeConfig
 from hope_ref.laboratory import reproducibility
 from hope_ref.laboratory.reproducibility import CUT, LEAST, LIMIT, PIECE, Drift, Reproducibility
 from hope_ref.parallel.hope import Hope
+from hope_ref.parallel.sizes import check_fits, parameter_count
 from hope_ref.parallel.states import flattened
 
 SIGNALS = ("none", "task", "associative")
@@ -101,8 +102,10 @@ def soak(
 
 
 def random_model(**options: Any) -> Hope:
-    """An untrained model. Raises: ValueError, as `HopeConfig`."""
-    return Hope(HopeConfig.from_dict(options))
+    """An untrained model. Raises: ValueError, as `HopeConfig`, or if it does not fit into memory."""
+    config = HopeConfig.from_dict(options)
+    check_fits("width, blocks or vocabulary", 4 * parameter_count(config), torch.device("cpu"))
+    return Hope(config)
 
 
 def random_tokens(vocabulary: int, tokens: int, seed: int) -> Tensor:
@@ -191,6 +194,7 @@ def main(arguments: argparse.Namespace) -> int:
         if repeated := sorted(options.keys() & sizes.keys()):
             raise ValueError(f"set must not name what has an option of its own, got {', '.join(repeated)}")
         model = random_model(**sizes, **options)
+        check_fits("tokens", 8 * min(arguments.twins, arguments.tokens), torch.device("cpu"))
         found = soak(arguments.tokens, report=report, **sizes, **options)
     except ValueError as error:
         own = str(error).split()[0] in ("tokens", "set", *sizes)

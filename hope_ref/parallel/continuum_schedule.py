@@ -133,6 +133,8 @@ class LevelSchedule(torch.optim.Optimizer):
             raise ValueError(
                 f"state must have levels of {sizes} parameters, got {counts} and {len(state['tokens'])} counts"
             )
+        if any(type(count) is not int or count < 0 for count in state["tokens"]):
+            raise ValueError(f"state: tokens must be integers >= 0, got {state['tokens']!r}")
         gradients: list[list[Tensor | None]] = []
         for index, (parameters, sums) in enumerate(zip(self.levels, state["gradients"], strict=True)):
             gradients.append([])

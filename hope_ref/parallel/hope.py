@@ -283,7 +283,8 @@ class Hope(nn.Module):
     def save(self, folder: str | Path) -> None:
         """Write ``config.json`` and ``model.safetensors`` into a folder, which is made if need be.
 
-        Each file is whole or not there; files by other names are not touched. Raises: OSError.
+        Each file is whole or not there; files by other names are not touched. The weights carry the configuration and a
+        checksum, which `load` compares. Raises: OSError.
         """
         from hope_ref.parallel.pretrained import save
 
@@ -291,7 +292,10 @@ class Hope(nn.Module):
 
     @classmethod
     def load(cls: type[Model], folder: str | Path, device: torch.device | str = "cpu") -> Model:
-        """The model that `save` wrote, bit for bit, in its dtype. Raises: ValueError if a file is not one of such a model; OSError."""
+        """The model that `save` wrote, bit for bit, in its dtype; weights of other programs need no checksum.
+
+        Raises: ValueError if a file is damaged or not one of such a model, or a weight is not finite; OSError.
+        """
         from hope_ref.parallel.pretrained import load
 
         return load(cls, Path(folder), device)

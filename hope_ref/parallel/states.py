@@ -6,20 +6,31 @@ A state shares no storage with the parameters that it starts from. `StreamState`
 
 from __future__ import annotations
 
+import io
+import pickle
+import re
+import zipfile
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree
+from torch.utils import _pytree, serialization
 
 from hope_ref.common import nested
-from hope_ref.common.files import replacing
+from hope_ref.common.files import one_line, replacing, stored_records
 from hope_ref.common.validation import name_difference
 from hope_ref.config import HopeConfig
 
 State = TypeVar("State", bound="StreamState")
+
+# leaves with an axis of tokens: all that attention has seen, and an open segment
+TOKENS = re.compile(r"(?:.*\.)?mixer\.(?:keys|values)|(?P<segment>segment)")
+PICKLED = 2**23  # bytes: the names, shapes and settings of more than 20,000 tensors
+REBUILT = re.compile(r"torch\._utils\._rebuild_(?:tensor_v[23]|parameter)")
+TYPES = re.compile(r"torch\.(?:storage\.)?\w+Storage|torch\.(?:u?int|float)\w+")
 
 
 class StreamState:
@@ -224,9 +235,8 @@ def _checked_config(got: Any, like: HopeConfig, name: str) -> HopeConfig:
     if not isinstance(got, HopeConfig):
         raise ValueError(f"{name} must be a HopeConfig, got {type(got).__name__}")
     if got is not like and (option := like.difference(got)):
-        raise ValueError(
-            f"{name} must be that of the model, got {option}={getattr(got, option)!r} for {getattr(like, option)!r}"
-        )
+        theirs, ours = (one_line(repr(getattr(one, option)), 100) for one in (got, like))
+        raise ValueError(f"{name} must be that of the model, got {option}={theirs} for {ours}")
     return like
 
 
@@ -247,7 +257,9 @@ def save_state(path: str | Path, state: Any) -> None:
     Args: path, taken as it is; state. Raises: ValueError if the state holds anything else; OSError.
     """
     leaves = {name: _stored(leaf) for name, leaf in flattened(state).items()}
-    with replacing(path, private=True) as file:
+    # with the checksums that `read_torch` compares, whatever the process has set
+    checksums = serialization.config.patch("save.compute_crc32", True)  # type: ignore[attr-defined]
+    with replacing(path, private=True) as file, checksums:
         torch.save(leaves, file)
 
 
@@ -262,46 +274,128 @@ def _stored(leaf: Any) -> Any:
 def load_state(path: str | Path, like: Any) -> Any:
     """Read what `save_state` wrote into the structure, dtypes and devices of ``like``, e.g. of an initial state.
 
-    Args: path; like, a state of the same kind; lengths may differ, names, dtypes, numbers of axes and the
-    configuration may not.
+    Args: path; like, a state of the same kind; lengths of leading axes and of the tokens kept may differ, names, dtypes, all
+    other shapes and the configuration may not. Of what is no `StreamState` any length may differ, and no number of axes.
     Returns: the state. Raises: ValueError if the file holds anything else; OSError if it cannot be read.
     """
-    with open(path, "rb") as file:
-        try:
-            leaves = torch.load(file, map_location="cpu", weights_only=True)
-        except (
-            Exception
-        ) as error:  # zip, pickle and torch errors alike (an OSError if truncated): no file of ours
-            raise ValueError(f"{path} must be a file of a state: {error}") from error
+    leaves_of_like = flattened(like)
+    leaves = read_torch(path, "a file of a state", pickled=2**16 + 2**10 * len(leaves_of_like))
     if not isinstance(leaves, dict):
         raise ValueError(f"{path} must hold named tensors, got {type(leaves).__name__}")
-    leaves_of_like = flattened(like)
-    missing = [name for name in leaves_of_like if name not in leaves]
-    positions = [name for name in leaves_of_like if name.endswith("position")]
+    _check_names(path, leaves, like)
+    read = {
+        name: _read(path, name, leaves[name], want) for name, want in leaves_of_like.items() if name in leaves
+    }
+    state = nested.rebuilt(like, lambda name, _: read.get(name))
+    if isinstance(like, StreamState):
+        _check_shapes(path, state, like)
+    return state
+
+
+def _check_names(path: str | Path, leaves: dict[Any, Any], like: Any) -> None:
+    """Raise a ValueError unless the names are those of ``like``, but for what `StreamState.detach` leaves out."""
+    names = list(flattened(like))
+    missing = [name for name in names if name not in leaves]
+    positions = [name for name in names if name.endswith("position")]
     if isinstance(like, StreamState) and missing and all(isinstance(leaves.get(n), int) for n in positions):
         # what `detach` leaves out: a parameter, as far as the file's own positions say
         there = nested.rebuilt(like, lambda name, leaf: leaves[name] if name in positions else leaf)
         missing = [name for name in missing if not unmoved(there, name)]
-    if difference := name_difference(
-        leaves, [name for name in leaves_of_like if name in leaves or name in missing]
-    ):
-        raise ValueError(f"{path} must hold the names of such a state; {difference}")
-    for name, want in leaves_of_like.items():
-        if name not in leaves:
+    if difference := name_difference(leaves, [name for name in names if name in leaves or name in missing]):
+        raise ValueError(f"{path} must hold the names of such a state; {one_line(difference)}")
+
+
+def _read(path: str | Path, name: str, got: Any, want: Any) -> Any:
+    """The leaf of a file as a state has it. Raises: ValueError unless it is of the kind of ``want``."""
+    place = f"{path}: {name}"
+    if isinstance(want, HopeConfig) and isinstance(got, str):
+        return _checked_config(HopeConfig.from_json(got, place), want, place)
+    if _kind(got) != _kind(want):
+        raise ValueError(f"{place} must be {_kind(want)}, got {_kind(got)}")
+    if not isinstance(got, Tensor):
+        if _checked_integer(got, None, place) >= 2**63:
+            raise ValueError(f"{place} must be below 2**63, got {got}")
+        return got
+    if got.numel() * got.element_size() > got.untyped_storage().nbytes():
+        raise ValueError(f"{place} must hold all its entries, got {tuple(got.shape)} that repeat some")
+    return got.detach().to(want.device)
+
+
+def _check_shapes(path: str | Path, state: StreamState, like: StreamState) -> None:
+    """Raise a ValueError unless the shapes are those of ``like``, but for the leading axes and how many tokens are kept."""
+    leaves, lead, begin = flattened(state), state.lead, len(like.lead)
+    for name, pattern in flattened(like).items():
+        got = leaves.get(name)
+        if not isinstance(got, Tensor):
             continue
-        if isinstance(want, HopeConfig):
-            place = f"{path}: {name}"
-            leaves[name] = _checked_config(HopeConfig.from_json(str(leaves[name]), place), want, place)
-        got = leaves[name]
-        if _kind(got) != _kind(want):
-            raise ValueError(f"{path}: {name} must be {_kind(want)}, got {_kind(got)}")
-
-    def leaf(name: str, pattern: Any) -> Any:
-        value = leaves.get(name)
-        return value.to(pattern.device) if isinstance(value, Tensor) else value
-
-    return nested.rebuilt(like, leaf)
+        shape = [*lead, *pattern.shape[begin:]]
+        if tokens := TOKENS.fullmatch(name):
+            axis = -1 if tokens["segment"] else -2
+            shape[axis] = got.shape[axis]
+        if got.shape != tuple(shape):
+            raise ValueError(f"{path}: {name} must have shape {tuple(shape)}, got {tuple(got.shape)}")
 
 
 def _kind(leaf: Any) -> str:
     return f"{leaf.dtype} with {leaf.ndim} axes" if isinstance(leaf, Tensor) else type(leaf).__name__
+
+
+# --- files of torch.save --------------------------------------------------------------------------------------------
+
+
+def read_torch(path: str | Path, kind: str = "a whole file of torch.save", *, pickled: int = PICKLED) -> Any:
+    """What ``torch.save`` wrote, on the CPU: tensors, numbers and text in dicts, lists and tuples; nothing in the file is run.
+
+    Nothing is made of the file before it is looked at, see `stored_records`: PyTorch itself does not read the checksums.
+
+    Args: path; kind, what the file must be, in the words of the error; pickled, the most bytes of names, numbers and text
+    beside the tensors.
+    Returns: whatever it is; types and names are the caller's to check. Raises: ValueError if the file is damaged or another
+    one; OSError if it cannot be opened.
+    """
+    with stored_records(path, kind) as archive:
+        _check_pickle(archive, pickled)
+        assert archive.fp is not None
+        archive.fp.seek(0)
+        try:
+            return torch.load(archive.fp, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:  # its own words advise to run whatever the file holds
+            raise ValueError("it must hold tensors, numbers and text alone") from error
+
+
+def _check_pickle(archive: zipfile.ZipFile, most: int) -> None:
+    records = [record for record in archive.infolist() if record.filename.rpartition("/")[2] == "data.pkl"]
+    if len(records) != 1:
+        raise ValueError(f"it must have one record data.pkl, got {len(records)}")
+    if records[0].file_size > most:
+        raise ValueError(f"data.pkl must have at most {most} bytes, got {records[0].file_size}")
+    _Look(io.BytesIO(archive.read(records[0]))).load()
+
+
+class _Look(pickle._Unpickler):  # the one in Python, which takes no more memory than a pickle needs
+    """Reads a pickle and makes none of its tensors: what it calls is looked at, and done nothing with."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """A stand-in for what a tensor is made of. Raises: ValueError for anything else."""
+        whole_name = f"{module}.{name}"
+        if whole_name == "collections.OrderedDict":
+            return _empty
+        if REBUILT.fullmatch(whole_name):
+            return _nothing
+        if TYPES.fullmatch(whole_name):
+            return whole_name
+        raise ValueError(f"it must hold tensors, numbers and text alone, got {whole_name}")
+
+    def persistent_load(self, pid: Any) -> None:
+        """The numbers of a tensor: PyTorch reads them."""
+
+
+def _empty(*entries: Any) -> OrderedDict[Any, Any]:
+    """An OrderedDict as it is pickled: its entries come later. Raises: ValueError if it is a copy of others."""
+    if entries:
+        raise ValueError("its OrderedDicts must be pickled empty and filled then")
+    return OrderedDict()
+
+
+def _nothing(*_: Any) -> None:
+    """In the place of a tensor."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import zipfile
+import io
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hope_ref.common import nested
-from hope_ref.common.files import replacing
+from hope_ref.common.files import one_line, replacing, stored_records
 from hope_ref.common.validation import Array, name_difference, shape_is
 from hope_ref.config import HopeConfig
 
@@ -91,13 +92,30 @@ def write_arrays(path: str | Path, arrays: dict[str, Any]) -> None:
 
 
 def read_arrays(path: str | Path) -> dict[str, Array]:
-    """The named arrays of a .npz file. Raises: ValueError if the file is none; OSError if it cannot be read."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (ValueError, zipfile.BadZipFile, EOFError, AttributeError, TypeError) as error:
-        # TypeError: a bare .npy file is an array, which is no context manager
-        raise ValueError(f"{path} must be a .npz file of a state: {error}") from error
+    """The named arrays of a .npz file that `write_arrays` wrote, none of which is made before its size is known.
+
+    Raises: ValueError if the file is damaged or another one; OSError if it cannot be opened.
+    """
+    with stored_records(path, "a .npz file of a state") as archive:
+        return {name.removesuffix(".npy"): _array(archive.read(name), name) for name in archive.namelist()}
+
+
+def _array(record: bytes, name: str) -> Array:
+    """The array in a record. Raises: ValueError unless it is as long as its own header says."""
+    file = io.BytesIO(record)
+    version = np.lib.format.read_magic(file)
+    if version != (1, 0):
+        raise ValueError(f"{name} must be an array of format 1.0, got {version}")
+    shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    if dtype.kind not in "iufU":
+        raise ValueError(f"{name} must be an array of numbers or text, got {dtype}")
+    if math.prod(shape) * dtype.itemsize != len(record) - file.tell():
+        raise ValueError(
+            f"{name} must have {shape} entries of {dtype}, got {len(record) - file.tell()} bytes"
+        )
+    file.seek(0)
+    array: Array = np.lib.format.read_array(file, allow_pickle=False)
+    return array
 
 
 def save_state(path: str | Path, state: Any) -> None:
@@ -121,19 +139,9 @@ def load_state(path: str | Path, like: Any) -> Any:
     """
     pattern_of, arrays = flattened(like), read_arrays(path)
     if difference := name_difference(arrays, pattern_of):
-        raise ValueError(f"{path} must hold the names of such a state; {difference}")
+        raise ValueError(f"{path} must hold the names of such a state; {one_line(difference)}")
     for name, want in pattern_of.items():
-        array = arrays[name]
-        if isinstance(want, HopeConfig):
-            place = f"{path}: {name}"
-            check_config(HopeConfig.from_json(str(array), place), want, place)
-            continue
-        pattern = np.asarray(want)
-        if array.dtype.kind != pattern.dtype.kind or array.ndim != pattern.ndim:
-            raise ValueError(
-                f"{path}: {name} must be {pattern.dtype} with {pattern.ndim} axes, "
-                f"got {array.dtype} of shape {array.shape}"
-            )
+        _check_leaf(arrays[name], want, f"{path}: {name}")
 
     def leaf(name: str, pattern: Any) -> Any:
         if isinstance(pattern, HopeConfig):
@@ -141,3 +149,19 @@ def load_state(path: str | Path, like: Any) -> Any:
         return int(arrays[name]) if isinstance(pattern, int) else arrays[name]
 
     return nested.rebuilt(like, leaf)
+
+
+def _check_leaf(array: Array, want: Any, place: str) -> None:
+    """Raise a ValueError unless an array of a file is of the kind of ``want``."""
+    if isinstance(want, HopeConfig) and array.dtype.kind == "U" and array.ndim == 0:
+        check_config(HopeConfig.from_json(str(array), place), want, place)
+        return
+    pattern = np.asarray("" if isinstance(want, HopeConfig) else want)
+    if array.dtype.kind != pattern.dtype.kind or array.ndim != pattern.ndim:
+        raise ValueError(
+            f"{place} must be {pattern.dtype} with {pattern.ndim} axes, got {array.dtype} of shape {array.shape}"
+        )
+    if pattern.dtype.kind == "f" and array.dtype != pattern.dtype:
+        raise ValueError(f"{place} must be {pattern.dtype}, got {array.dtype}")
+    if isinstance(want, int):
+        check_integer(int(array), None, place)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import os
 import platform
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,7 +71,7 @@ def load(path: str | Path | None = None) -> Text:
         version = ".".join(platform.python_version_tuple()[:2])
         name = f"pydoc_data.topics of Python {version}"
     else:
-        if not Path(path).is_file():
+        if not os.path.isfile(path):  # which is False, too, for what no system could take as a name
             raise ValueError(f"path must be a file that exists, got {str(path)!r}")
         raw, name = Path(path).read_bytes(), Path(path).name
     if not raw:

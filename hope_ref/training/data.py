@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -13,12 +15,37 @@ from hope_ref.tasks.text import Split
 from hope_ref.training.settings import Run
 
 
-def prepared(run: Run) -> tuple[Run, Split]:
-    """The run with its text's checksum in it, and the text in three parts: for training, validation and test.
+def located(run: Run, folder: Path | None = None) -> Path | None:
+    """Where the text of a run lies: at its path, or under the same name in the run's folder, beside it or here.
 
+    Away from its path a text is known by its checksum alone. Returns: None for Python's own manual.
+    Raises: ValueError if the text is nowhere.
+    """
+    if run.text is None:
+        return None
+    path = Path(run.text)
+    if os.path.isfile(path):
+        return path
+    near = [] if folder is None else [folder, folder.parent]
+    for place in (one / path.name for one in (*near, Path())):
+        if run.sha256 and os.path.isfile(place) and text.load(place).sha256 == run.sha256:
+            return place
+    if not run.sha256:
+        raise ValueError(f"text must be a file that exists, got {run.text!r}")
+    raise ValueError(
+        f"text must be a file that exists, with the SHA-256 {run.sha256[:12]}…, got {run.text!r}, which is not there: "
+        "name it with --text"
+    )
+
+
+def prepared(run: Run, folder: Path | None = None) -> tuple[Run, Split]:
+    """The run with its text's place and checksum in it, and the text in three parts: for training, validation and test.
+
+    Args: run; folder, the run's own, where its text may lie, too.
     Raises: ValueError if the file is missing, empty or too short, or is not the text that the run was started with.
     """
-    found = text.load(run.text)
+    place = located(run, folder)
+    found = text.load(place)
     if run.sha256 and run.sha256 != found.sha256:
         raise ValueError(
             f"text must be the one that the run was started with (SHA-256 {run.sha256[:12]}…), "
@@ -31,7 +58,7 @@ def prepared(run: Run) -> tuple[Run, Split]:
             f"text must have at least {least} bytes to train on and 2 to validate, "
             f"got {len(parts.train)} and {len(parts.validation)} in {found.name}"
         )
-    return replace(run, sha256=found.sha256), parts
+    return replace(run, text=None if place is None else str(place.absolute()), sha256=found.sha256), parts
 
 
 def batch(run: Run, parts: Split, step: int, rank: int = 0, size: int = 1) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +11,8 @@ import torch
 from hope_ref.parallel.hope_adaptation import adapt
 from hope_ref.tasks import text
 from hope_ref.training.evaluation import SHIPPED, Trained, Worth, evaluate, generate, run_of, trained
+from hope_ref.training.files import held_run
+from hope_ref.training.folders import Claim, remove_run
 from hope_ref.training.loop import train
 from hope_ref.training.presets import PRESETS
 from hope_ref.training.processes import cross_entropy, flushed_denormals
@@ -19,7 +20,7 @@ from hope_ref.training.processes import cross_entropy, flushed_denormals
 STEPS = 150  # of training, half a minute to a minute on one CPU thread
 FOLDER = Path(
     "runs/make_run"
-)  # emptied first: what is worth keeping is trained by `python -m hope_ref train`
+)  # its run is replaced each time: what is worth keeping is trained by `python -m hope_ref train`
 PASSAGE = 4096  # bytes that are read twice
 PROMPT = "The "
 
@@ -71,8 +72,9 @@ def demonstrate(steps: int = STEPS, folder: Path = FOLDER) -> int:
     """
     run = PRESETS["tiny"].changed(steps=steps, checkpoint_every=steps, evaluate_every=0, device="cpu")
     print(f"\nTraining a HOPE of {run.parameters():,} parameters on {text.load().name}, {steps} steps:")
-    if folder.exists():
-        shutil.rmtree(folder)
+    if held_run(folder) is not None:  # the last demonstration's
+        with Claim(folder, new=False):
+            remove_run(folder)
     outcome = train(run, folder, quiet=False)
     if outcome.status == "interrupted":
         print("stopped; the rest of `make run` is left out")
@@ -90,11 +92,12 @@ def demonstrate(steps: int = STEPS, folder: Path = FOLDER) -> int:
 
 def comparison(worth: Worth, asked: Trained) -> list[str]:
     """Bits per byte beside what needs no training, and what to think of it."""
+    bigram, gzip = worth.bigram or math.inf, worth.gzip or math.inf  # the text is there: it was just learnt
     rows = sorted(
         [
             (worth.model, f"this HOPE after {asked.step} steps"),
-            (worth.bigram, "pairs of bytes, counted in the training text"),
-            (worth.gzip, "gzip, with its window of 32 kB into the training text"),
+            (bigram, "pairs of bytes, counted in the training text"),
+            (gzip, "gzip, with its window of 32 kB into the training text"),
             (worth.entropy, "single bytes: their entropy in this text"),
         ]
     )
@@ -102,7 +105,7 @@ def comparison(worth: Worth, asked: Trained) -> list[str]:
         f"\nBits per byte on {worth.bytes:,} unseen bytes (lower is better; text {run_of(asked).sha256[:12]}…):",
         *(f"  {bits:6.3f}  {name}" for bits, name in rows),
     ]
-    if worth.model < worth.bigram and worth.gzip < worth.model:
+    if worth.model < bigram and gzip < worth.model:
         lines.append("  Better than counting pairs; gzip, which remembers whole phrases, is still ahead.")
     return lines
 

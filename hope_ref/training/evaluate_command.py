@@ -2,61 +2,80 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
-from hope_ref.tasks import text
-from hope_ref.training.evaluation import SHIPPED, evaluate, run_of, trained
-from hope_ref.training.settings import CHOICES
+from jsonargparse import ArgumentParser, Namespace
+
+from hope_ref.common import command_line
+from hope_ref.common.documented import documented
+from hope_ref.training.evaluation import SHIPPED, evaluate, run_of, trained, training_text
+from hope_ref.training.settings import Device
+
+TEXT = "how well a trained model predicts a text"
 
 
-def add_arguments(sub: argparse.ArgumentParser) -> None:
-    """The arguments of ``python -m hope_ref evaluate``."""
-    sub.add_argument(
+@documented
+@dataclass(frozen=True)
+class Evaluation:
+    """What is evaluated, and how."""
+
+    text: str | None = None
+    """A whole other file; none: the last 5 % of the text of its training."""
+    device: Device = "auto"
+    """Where to compute; "auto" is CUDA if there is any, else the CPU."""
+
+
+def parser(prog: str) -> ArgumentParser:
+    """The command line."""
+    own = command_line.parser(prog, TEXT)
+    own.add_argument(
         "checkpoint",
-        type=Path,
+        type=str,
         nargs="?",
-        default=SHIPPED,
         metavar="CHECKPOINT",
-        help="a checkpoint, the folder of a run, or that of a model with its run.json (default: the tiny model that is shipped)",
+        help="a checkpoint, the folder of a run, or that of a model with its run.json (the tiny model that is shipped)",
     )
-    sub.add_argument(
-        "--text",
-        type=Path,
-        metavar="FILE",
-        help="a whole other text (default: the last 5 %% of the run's own)",
-    )
-    sub.add_argument(
+    own.add_argument(
         "--carry",
         action="store_true",
         help="also with one state carried through the whole text, not in windows",
     )
-    sub.add_argument("--device", choices=CHOICES["device"], default="auto", help="where to compute")
+    own.add_class_arguments(Evaluation)
+    return own
 
 
-def main(arguments: argparse.Namespace) -> int:
+def main(arguments: Namespace) -> int:
     """Print bits per byte; 2 and a message on stderr for wrong input."""
+    chosen = vars(arguments)
+    carry, place = bool(chosen.pop("carry", False)), chosen.pop("checkpoint", None)
     try:
-        asked = trained(arguments.checkpoint, arguments.device)
-        found = evaluate(asked, arguments.text, carry=arguments.carry)
+        options = Evaluation(**chosen)
+        asked = trained(SHIPPED if place is None else Path(place), options.device)
+        worth = evaluate(asked, options.text, carry=carry)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     run = run_of(asked)
     tokens = run.training.tokens
-    rows = [(f"this model after {asked.step} steps, in windows of {tokens} bytes", found.model)]
-    if found.carried is not None:
-        rows.append(("this model, its state carried through the text", found.carried))
-    rows += [
-        ("gzip, which has seen the training text", found.gzip),
-        ("pairs of bytes, counted in the training text", found.bigram),
-        ("single bytes: their entropy in this text", found.entropy),
+    rows: list[tuple[str, float | None]] = [
+        (f"this model after {asked.step} steps, in windows of {tokens} bytes", worth.model),
+        ("this model, its state carried through the text", worth.carried),
+        ("gzip, which has seen the training text", worth.gzip),
+        ("pairs of bytes, counted in the training text", worth.bigram),
+        ("single bytes: their entropy in this text", worth.entropy),
         ("a blind guess", 8.0),
     ]
-    print(f"bits per byte on {found.bytes:,} bytes (lower is better)")
+    print(f"bits per byte on {worth.bytes:,} bytes (lower is better)")
     for name, bits in rows:
-        print(f"  {bits:6.3f}  {name}")
-    if arguments.text is None and text.load(run.text).sha256 != run.sha256:
+        if bits is not None:
+            print(f"  {bits:6.3f}  {name}")
+    own = training_text(asked)
+    if worth.gzip is None:
+        print(
+            "note: the text of its training is not here, so gzip and pairs of bytes, which would learn from it, are left out"
+        )
+    elif own is not None and own.sha256 != run.sha256:
         print("note: the text is not the one of its training (another Python, or the file has changed)")
     return 0

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import random
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
-from hope_ref.common.files import PART, replacing
+from hope_ref.common.files import one_line, read_json, replacing
+from hope_ref.common.validation import name_difference
+from hope_ref.parallel.states import read_torch
 from hope_ref.training.settings import Run
 
 FORMAT = 2
@@ -39,12 +44,6 @@ def void(_: Any) -> None:
     """Nothing, whatever came."""
 
 
-def sweep(folder: Path) -> None:
-    """Remove what a killed process left half written."""
-    for left in folder.glob(f".*{PART}"):
-        left.unlink(missing_ok=True)
-
-
 # --- checkpoints ----------------------------------------------------------------------------------------------------
 
 
@@ -58,6 +57,11 @@ def checkpoint_name(step: int) -> str:
     return f"checkpoint-{step:08d}.pt"
 
 
+def last_step(folder: Path) -> int:
+    """The step of a folder's newest checkpoint, as its name says it."""
+    return int(checkpoints(folder)[-1].stem.removeprefix("checkpoint-"))
+
+
 def held_run(folder: Path) -> Run | None:
     """The run that a folder holds: its newest checkpoint's, else the one that was about to start; None for neither.
 
@@ -67,7 +71,15 @@ def held_run(folder: Path) -> Run | None:
         run: Run = load_checkpoint(folder)["run"]
         return run
     path = folder / RUN
-    return Run.from_json(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return read_run(path) if path.is_file() else None
+
+
+def read_run(path: Path) -> Run:
+    """The run that a run.json describes. Raises: ValueError naming the file."""
+    try:
+        return Run.from_dict(read_json(path))
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{path} must describe a run of hope_ref: {one_line(error)}") from error
 
 
 def save_checkpoint(folder: Path, step: int, content: dict[str, Any]) -> Path:
@@ -84,32 +96,92 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
     Raises: ValueError if there is none, it is truncated or damaged, or no checkpoint of ours.
     """
-    if path.is_dir():
-        found = checkpoints(path)
-        if not found:
+    if os.path.isdir(path):
+        newest = checkpoints(path)
+        if not newest:
             raise ValueError(
                 f"checkpoint must be a file or a folder with checkpoints, got {str(path)!r} without any"
             )
-        path = found[-1]
-    if not path.is_file():
+        path = newest[-1]
+    if not os.path.isfile(path):
         raise ValueError(f"checkpoint must be a file that exists, got {str(path)!r}")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # zip, pickle and torch errors alike
-        older = [one for one in checkpoints(path.parent) if one < path]
-        hint = f"; remove it to go on from {older[-1].name}" if older else ""
+        content = read_torch(path)
+    except (ValueError, OSError) as error:
         raise ValueError(
-            f"checkpoint must be whole, got {str(path)!r}, truncated or damaged{hint} ({_first_line(error)})"
+            f"checkpoint must be whole and one of hope_ref: {one_line(error)}{_hint(path)}"
         ) from error
     version = content.get("format") if isinstance(content, dict) and "run" in content else None
     if version != FORMAT:
         note = f", of format {version}, an earlier version's: train it anew" if version == 1 else ""
         raise ValueError(f"checkpoint must be one of format {FORMAT} of hope_ref, got {str(path)!r}{note}")
-    return {**content, "run": Run.from_json(content["run"])}
+    try:
+        return {**content, "run": _checked(content)}
+    except ValueError as error:
+        raise ValueError(f"checkpoint {str(path)!r}: {one_line(error)}{_hint(path)}") from error
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
+CONTENT = {"format": int, "step": int, "run": str, "model": dict, "optimizer": dict, "random": dict}
+
+
+def _checked(content: dict[str, Any]) -> Run:
+    """The run of a checkpoint in which every part has its type. Raises: ValueError naming the part."""
+    for name, kind in CONTENT.items():
+        if type(content.get(name)) not in (kind, OrderedDict if kind is dict else kind):
+            got = type(content[name]).__name__ if name in content else "nothing"
+            raise ValueError(f"{name} must be of type {kind.__name__}, got {got}")
+    run = Run.from_json(content["run"])
+    if not 0 <= content["step"] <= run.training.steps:
+        raise ValueError(f"step must be in [0, {run.training.steps}], got {content['step']}")
+    return run
+
+
+def _hint(path: Path) -> str:
+    """What to go on from if a run's newest checkpoint is of no use."""
+    older = [one for one in checkpoints(path.parent) if one < path and path in checkpoints(path.parent)]
+    return f"; {older[-1].name} beside it is older: move {path.name} away to go on from that" if older else ""
+
+
+def check_weights(model: nn.Module, weights: dict[str, Any]) -> None:
+    """Raise a ValueError if a name, shape, type or number among the weights of a checkpoint is not one of the model's."""
+    own = dict(model.named_parameters())
+    if difference := name_difference(weights, own):
+        raise ValueError(f"model must hold the parameters of its run; {difference}")
+    for name, tensor in weights.items():
+        if (
+            not isinstance(tensor, Tensor)
+            or tensor.shape != own[name].shape
+            or not tensor.is_floating_point()
+        ):
+            got = (
+                f"{tensor.dtype} of shape {tuple(tensor.shape)}"
+                if isinstance(tensor, Tensor)
+                else repr(tensor)
+            )
+            want = f"floating point of shape {tuple(own[name].shape)}"
+            raise ValueError(f"model: {name} must be {want}, got {one_line(got, 100)}")
+        if not tensor.isfinite().all():
+            raise ValueError(f"model: {name} must be finite, got NaN or infinite entries")
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Whatever goes wrong while a checkpoint is put to use becomes one ValueError that names it."""
+    try:
+        yield
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        IndexError,
+        AttributeError,
+        RuntimeError,
+        ArithmeticError,
+    ) as error:
+        what = f"{type(error).__name__} {error}" if isinstance(error, KeyError | IndexError) else error
+        raise ValueError(
+            f"checkpoint {str(path)!r} must fit its run: {one_line(what)}{_hint(path)}"
+        ) from error
 
 
 def random_states() -> dict[str, Any]:
@@ -159,7 +231,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 record = json.loads(line)
-            except json.JSONDecodeError:
+            except (ValueError, RecursionError):
                 continue
             if isinstance(record, dict) and isinstance(record.get("step"), int):
                 found.append(record)
@@ -167,9 +239,23 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def drop_after(path: Path, step: int) -> None:
-    """Keep the lines up to a step: what came after its checkpoint will come again."""
-    kept = [record for record in read_lines(path) if record["step"] <= step]
-    write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
+    """Drop the lines of later steps, which will come again, and an end that is half written; other lines stay as they are."""
+    if not path.exists():
+        write_text(path, "")
+        return
+    whole = path.read_bytes().splitlines(keepends=True)
+    lines = [line for line in whole if line.endswith(b"\n") and _step_of(line) <= step]
+    write(path, lambda file: void(file.write(b"".join(lines))))
+
+
+def _step_of(line: bytes) -> float:
+    """The step that a line of metrics is about; -inf for a line that is about none."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return -math.inf
+    step = record.get("step") if isinstance(record, dict) else None
+    return step if isinstance(step, int) else -math.inf
 
 
 def draw_curve(folder: Path) -> None:

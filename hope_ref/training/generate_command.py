@@ -2,55 +2,69 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
+from jsonargparse import ArgumentParser, Namespace
+
+from hope_ref.common import command_line
+from hope_ref.common.documented import documented
 from hope_ref.tasks import text
 from hope_ref.training.evaluation import SHIPPED, generate, trained
-from hope_ref.training.settings import CHOICES
+from hope_ref.training.settings import Device
+
+TEXT = "let a trained model go on from a prompt"
 
 
-def add_arguments(sub: argparse.ArgumentParser) -> None:
-    """The arguments of ``python -m hope_ref generate``."""
-    sub.add_argument(
+@documented
+@dataclass(frozen=True)
+class Writing:
+    """What is written, and how."""
+
+    prompt: str = "The "
+    """What to go on from."""
+    count: int = 200
+    """Bytes to write."""
+    temperature: float = 0.8
+    """0 takes the likeliest byte; 1 draws from the model's probabilities."""
+    seed: int = 0
+    """The same seed writes the same text."""
+    adapt: str | None = None
+    """A file to read first; the continuum memory learns from it."""
+    device: Device = "auto"
+    """Where to compute; "auto" is CUDA if there is any, else the CPU."""
+
+
+def parser(prog: str) -> ArgumentParser:
+    """The command line."""
+    own = command_line.parser(prog, TEXT)
+    own.add_argument(
         "checkpoint",
-        type=Path,
+        type=str,
         nargs="?",
-        default=SHIPPED,
         metavar="CHECKPOINT",
-        help="a checkpoint, the folder of a run, or that of a model (default: the tiny model that is shipped)",
+        help="a checkpoint, the folder of a run, or that of a model (the tiny model that is shipped)",
     )
-    sub.add_argument("--prompt", default="The ", metavar="TEXT", help="what to go on from ('The ')")
-    sub.add_argument("--count", type=int, default=200, metavar="N", help="bytes to write (200)")
-    sub.add_argument(
-        "--temperature",
-        type=float,
-        default=0.8,
-        metavar="X",
-        help="0 takes the likeliest byte; 1 draws (0.8)",
-    )
-    sub.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="the same seed writes the same text (0)"
-    )
-    sub.add_argument(
-        "--adapt", type=Path, metavar="FILE", help="read this first; the continuum memory learns from it"
-    )
-    sub.add_argument("--device", choices=CHOICES["device"], default="auto", help="where to compute")
+    own.add_class_arguments(Writing)
+    return own
 
 
-def main(arguments: argparse.Namespace) -> int:
+def main(arguments: Namespace) -> int:
     """Print prompt and continuation; 2 and a message on stderr for wrong input."""
+    chosen = vars(arguments)
+    place = chosen.pop("checkpoint", None)
     try:
-        asked = trained(arguments.checkpoint, arguments.device)
-        prompt = arguments.prompt.encode("utf-8", errors="surrogateescape")
+        wanted = Writing(**chosen)
+        asked = trained(SHIPPED if place is None else Path(place), wanted.device)
+        prompt = wanted.prompt.encode("utf-8", errors="surrogateescape")
         made = generate(
             asked,
             prompt,
-            arguments.count,
-            temperature=arguments.temperature,
-            seed=arguments.seed,
-            read_first=text.load(arguments.adapt).data.tobytes() if arguments.adapt else b"",
+            wanted.count,
+            temperature=wanted.temperature,
+            seed=wanted.seed,
+            read_first=text.load(wanted.adapt).data.tobytes() if wanted.adapt else b"",
         )
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

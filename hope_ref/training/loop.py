@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import signal
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +21,7 @@ from hope_ref.parallel.continuum_schedule import LevelSchedule
 from hope_ref.parallel.hope import Hope
 from hope_ref.parallel.pretrained import WEIGHTS
 from hope_ref.tasks.text import Split
-from hope_ref.training import data, files, optimizers
+from hope_ref.training import data, files, folders, optimizers
 from hope_ref.training.evaluation import bits_per_byte
 from hope_ref.training.processes import (
     DTYPES,
@@ -106,11 +109,24 @@ class Trainer:
             "random": files.random_states(),
         }
 
-    def load(self, content: dict[str, Any]) -> None:
-        """Go on from what `state` returned."""
+    def start_from(self, model: Hope) -> None:
+        """Begin with the weights of another model. Raises: ValueError if it is of another configuration."""
+        if difference := self.run.config.difference(model.config):
+            got, want = getattr(model.config, difference), getattr(self.run.config, difference)
+            raise ValueError(f"start must be a model with {difference}={want!r}, got {got!r}")
         own = dict(self.model.named_parameters())
+        weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
+        self.model.load_state_dict(
+            {name: sharded(t.to(own[name].dtype), own[name]) for name, t in weights.items()}
+        )
+
+    def load(self, content: dict[str, Any]) -> None:
+        """Go on from what `state` returned. Raises: ValueError if it does not fit this run."""
+        own = dict(self.model.named_parameters())
+        files.check_weights(self.model, content["model"])
         self.model.load_state_dict({name: sharded(t, own[name]) for name, t in content["model"].items()})
         self.optimizer.load_state_dict(self._in_shards(content["optimizer"]))
+        optimizers.check_state(self.optimizer)
         files.set_random_states(content["random"])
         self.step = content["step"]
 
@@ -137,19 +153,22 @@ def train(
     *,
     resume: bool = False,
     until: int | None = None,
+    start: Hope | None = None,
     quiet: bool = True,
     report: Report | None = None,
 ) -> Outcome:
     """Train a run; everything it leaves lies in ``folder``: checkpoints, run.json, metrics.jsonl, loss.png.
 
     A run that was stopped, by Ctrl-C, a crash or ``until``, goes on with ``resume`` and gives, on a CPU with as many
-    threads, bit for bit what it would have given in one piece. The data position is the step. Under torchrun all
-    processes call this.
+    threads, bit for bit what it would have given in one piece. The data position is the step. The folder is locked
+    meanwhile. A start that fails before its first step is over leaves nothing behind. Under torchrun all processes call this.
 
     Args:
-        run: the model, how it is trained, the text. With ``resume`` it must be the run that the folder holds.
-        folder: made if it is not there; without ``resume`` it must not hold a run yet.
+        run: the model, how it is trained, the text. With ``resume`` it must be the run that the folder holds, or that
+            run `Run.extended` once it has come to its end; the same text may lie elsewhere.
+        folder: made if it is not there; without ``resume`` it must not hold files of the names that a run writes.
         until: pause, with a checkpoint, after so many steps all told.
+        start: the model whose weights a new run begins with, instead of its configuration's own starting values.
         quiet: no progress bar.
         report: called with every line of metrics, in the process that writes.
     Returns:
@@ -158,36 +177,74 @@ def train(
         ValueError: naming what is wrong; OSError if a file cannot be written: what was there before is whole.
     """
     folder, settings = Path(folder), run.training
-    run, parts = data.prepared(run)
-    with joined(settings) as world, flushed_denormals(), noted_signals(world.size == 1) as caught:
-        content = _content(folder, run) if resume else None
-        if world.leads:
-            _begin(folder, run, content, resume)
-        world.wait()
+    run, parts = data.prepared(run, folder)
+    if start is not None:
+        run = replace(run, start=fingerprint(start))
+    new = not resume or not folders.files_of_a_run(folder)
+    with (
+        joined(settings) as world,
+        flushed_denormals(),
+        noted_signals(world.size == 1) as caught,
+        ExitStack() as stack,
+    ):
+        claim = stack.enter_context(folders.Claim(folder, new)) if world.leads else None
+        content = None if new else _content(folder, run)
         trainer = Trainer(run, parts, world)
-        if (
-            content is None
-        ):  # not: no file there, which a later process would find when the first has written it
-            _save(trainer, folder)  # so that even the first steps can be gone on from
-        else:
-            trainer.load(content)
+        if content is not None:
+            with files.naming(files.checkpoints(folder)[-1]):
+                trainer.load(content)
+        elif start is not None:
+            trainer.start_from(start)
+        elif run.start:
+            raise ValueError(
+                f"start must be the model that this run began with, got none, and no checkpoint in {str(folder)!r}"
+            )
+        if world.leads:
+            _begin(folder, run, trainer.step)
+        world.wait()
+        if content is None or content["run"].training != settings:
+            _save(
+                trainer, folder
+            )  # so that even the first steps, or the first added ones, can be gone on from
         last = settings.steps if until is None else min(until, settings.steps)
-        return _steps(trainer, folder, last, caught, quiet, report)
+        try:
+            return _steps(trainer, folder, last, caught, quiet, report)
+        finally:
+            if claim is not None and trainer.step:
+                claim.keep()
+
+
+def fingerprint(model: Hope) -> str:
+    """The SHA-256 of a model's parameters, names and float32 values, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    for name, parameter in sorted(model.named_parameters()):
+        digest.update(name.encode())
+        digest.update(parameter.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+# What may differ between a run and the one that goes on with it: where and how often; and, once it is over, how it is extended.
+FREE = ("device", "log_every", "checkpoint_every")
+EXTENDED = ("steps", "schedule_start", "schedule", "lr", "warmup")
 
 
 def _content(folder: Path, run: Run) -> dict[str, Any] | None:
     """The newest checkpoint, if there is one; what the folder holds must be of this run, or it is an error."""
     started = files.held_run(folder)
     if started is None:
-        return None
+        raise ValueError(f"out must be a folder with a run to resume, got {str(folder)!r} without one")
     content = files.load_checkpoint(folder) if files.checkpoints(folder) else None
     if content is None and (folder / WEIGHTS).exists():
         raise ValueError(
             f"checkpoint must hold its optimiser to be resumed, got weights alone in {str(folder)!r}"
         )
     held, wanted = started.to_dict(), run.to_dict()
-    for one in (held, wanted):  # where it is computed, and how often it is told, is not what it is
-        for name in ("device", "log_every", "checkpoint_every"):
+    held["sha256"] = held["sha256"] or run.sha256  # it was killed before it knew
+    over = content is not None and content["step"] == started.training.steps
+    extended = over and run.training.schedule_start == started.training.steps
+    for one in (held, wanted):
+        del one["text"]  # a text is known by its checksum, wherever it lies
+        for name in FREE + EXTENDED * extended:
             one["training"].pop(name)
     other = sorted(_differences(held, wanted))
     if other:
@@ -207,16 +264,11 @@ def _differences(held: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     return found
 
 
-def _begin(folder: Path, run: Run, content: dict[str, Any] | None, resume: bool) -> None:
-    """Make the folder ready: nothing of another run in it, nothing after the checkpoint, nothing half written."""
-    if not resume and (files.checkpoints(folder) or (folder / files.RUN).exists()):
-        raise ValueError(
-            f"out must be a folder without a run, got {str(folder)!r}: resume it, or name another"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    files.sweep(folder)
+def _begin(folder: Path, run: Run, step: int) -> None:
+    """Make the folder ready: nothing after the checkpoint, nothing half written."""
+    folders.sweep(folder)
     files.write_text(folder / files.RUN, run.to_json() + "\n")
-    files.drop_after(folder / files.METRICS, 0 if content is None else content["step"])
+    files.drop_after(folder / files.METRICS, step)
 
 
 def _steps(

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.optim import AdamW, Optimizer
 
 from hope_ref.parallel.continuum_schedule import LevelSchedule
@@ -22,9 +23,10 @@ def learning_rate(settings: TrainingSettings, step: int) -> float:
     """The learning rate of step number ``step``, counted from 0: a function of the step alone, so nothing has to be stored.
 
     "one_cycle": a cosine from lr/25 up to lr and another down to lr/250000, as PyTorch's OneCycleLR without its cycle
-    of momenta. "cosine": a line up from 0, then a cosine to 0. "constant": a line up, then lr.
+    of momenta. "cosine": a line up from 0, then a cosine to 0. "constant": a line up, then lr. A training that was
+    extended has the same curve over the steps since `TrainingSettings.schedule_start`.
     """
-    steps, rate = settings.steps, settings.lr
+    steps, rate, step = settings.steps - settings.schedule_start, settings.lr, step - settings.schedule_start
     if settings.schedule == "one_cycle":
         top = max(settings.warmup * steps - 1, 0.0)
         if step < top:
@@ -137,6 +139,19 @@ def groups_of(stepper: Stepper) -> list[dict[str, Any]]:
     """The parameter groups, whatever stands around the optimiser."""
     inner = stepper.optimizer if isinstance(stepper, LevelSchedule) else stepper
     return inner.param_groups
+
+
+def check_state(stepper: Stepper) -> None:
+    """Raise a ValueError unless all that is held of a parameter is a finite number or a finite tensor of its shape."""
+    for parameter, held in stepper.state.items():
+        for name, value in held.items():
+            whole = value.full_tensor() if isinstance(value, DTensor) else value
+            if isinstance(value, Tensor) and value.ndim and value.shape != parameter.shape:
+                raise ValueError(
+                    f"optimizer: {name} must have shape {tuple(parameter.shape)}, got {tuple(value.shape)}"
+                )
+            if isinstance(whole, Tensor | float | int) and not torch.as_tensor(whole).isfinite().all():
+                raise ValueError(f"optimizer: {name} must be finite, got NaN or infinite entries")
 
 
 @torch.no_grad()

@@ -179,21 +179,24 @@ def flushed_denormals() -> Iterator[None]:
 
 @contextmanager
 def noted_signals(alone: bool = True) -> Iterator[list[int]]:
-    """Ctrl-C and the wish to terminate are noted, so that a step can be finished; asked twice, it ends at once.
+    """Ctrl-C, the wish to terminate and a closed terminal are noted, so that a step can be finished; asked twice, it ends at once.
 
-    Beside other processes a repetition is passed over: terminal and torchrun both hand the same Ctrl-C on.
+    What ends it at once is a KeyboardInterrupt with the signal's number. Beside other processes a repetition is passed
+    over: terminal and torchrun both hand the same Ctrl-C on.
     """
     caught: list[int] = []
 
     def note(number: int, _: Any) -> None:
         if caught and alone:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(number)
         caught.append(number)
 
     if threading.current_thread() is not threading.main_thread():
         yield caught  # signals come to the main thread alone
         return
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    known = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    ignored = signal.SIG_IGN  # under nohup a closed terminal is no reason to stop
+    before = {n: signal.signal(n, note) for n in known if signal.getsignal(n) is not ignored}
     try:
         yield caught
     finally:

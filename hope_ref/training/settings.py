@@ -3,60 +3,98 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import torch
 
+from hope_ref.common.documented import documented
+from hope_ref.common.files import json_object
 from hope_ref.common.validation import one_of, positive_integer, scalar
 from hope_ref.config import HopeConfig
 from hope_ref.parallel.hope import Hope
+from hope_ref.parallel.sizes import parameter_count
 
+Schedule = Literal["one_cycle", "cosine", "constant"]
+OptimizerName = Literal["adamw", "m3"]
+Continuum = Literal["every_step", "scheduled"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["float32", "bfloat16", "float64"]
+Parallelism = Literal["ddp", "fsdp"]
 CHOICES: dict[str, tuple[str, ...]] = {
-    "schedule": ("one_cycle", "cosine", "constant"),
-    "optimizer": ("adamw", "m3"),
-    "continuum": ("every_step", "scheduled"),
-    "device": ("auto", "cpu", "cuda", "mps"),
-    "precision": ("float32", "bfloat16", "float64"),
-    "parallelism": ("ddp", "fsdp"),
+    "schedule": get_args(Schedule),
+    "optimizer": get_args(OptimizerName),
+    "continuum": get_args(Continuum),
+    "device": get_args(Device),
+    "precision": get_args(Precision),
+    "parallelism": get_args(Parallelism),
 }  # the default first
 BYTES = 256
 
 
+@documented
 @dataclass(frozen=True)
 class TrainingSettings:
     """How a model is trained; every field is checked, a wrong one raises a ValueError that names it."""
 
-    steps: int = 300  # optimiser steps
-    batch: int = 16  # sequences per step, over all processes together
-    tokens: int = 128  # predictions per sequence
-    lr: float = 3e-3  # the highest learning rate of the schedule
-    betas: tuple[float, float] = (0.9, 0.98)  # decays of both moments; M3's third stays at its default
-    weight_decay: float = 0.01  # of AdamW, on weights and memories; none on embedding, gains and biases
-    warmup: float = 0.1  # share of the steps in which the learning rate rises
-    schedule: str = "one_cycle"  # "cosine" falls to 0, "constant" stays after its warm-up
-    clip: float = 1.0  # largest norm of the whole gradient; 0 does not clip
-    optimizer: str = "adamw"  # "m3" for the matrices, AdamW for all else
-    slow_every: int = 100  # steps between two moves of M3's slow momentum
-    continuum: str = "every_step"  # "scheduled": level ℓ moves once in C^(ℓ) tokens [S 15, P 71]
-    seed: int = 0  # of the windows of every step; that of the starting values is the model's
-    device: str = "auto"  # CUDA if there is any, else the CPU
-    precision: str = "float32"  # "bfloat16": autocast; the recurrences stay whole
-    parallelism: str = "ddp"  # under torchrun: copies of the model, or one model in shards (FSDP2)
-    recompute: bool = False  # less memory, more time: keep the memories' states between chunks alone
-    log_every: int = 10  # steps
-    checkpoint_every: int = 100  # steps
-    evaluate_every: int = 100  # steps; 0 never evaluates
-    evaluate_bytes: int = 8192  # of the validation text, read at every evaluation
+    steps: int = 300
+    """Optimiser steps, all told."""
+    batch: int = 16
+    """Sequences per step, over all processes together."""
+    tokens: int = 128
+    """Predictions per sequence."""
+    lr: float = 3e-3
+    """Highest learning rate of the schedule."""
+    betas: tuple[float, float] = (0.9, 0.98)
+    """Decays of both moments; M3's third stays at its default."""
+    weight_decay: float = 0.01
+    """AdamW's, on weights and memories; embedding, gains and biases have none."""
+    warmup: float = 0.1
+    """Share of the steps in which the learning rate rises."""
+    schedule: Schedule = "one_cycle"
+    """How the learning rate falls after the warm-up: "one_cycle" and "cosine" to about 0, "constant" not at all."""
+    clip: float = 1.0
+    """Largest norm of the whole gradient; 0 does not clip."""
+    optimizer: OptimizerName = "adamw"
+    """What moves the parameters: AdamW, or "m3" for matrices and stacks of them, with AdamW for all else."""
+    slow_every: int = 100
+    """Steps between two moves of M3's slow momentum."""
+    continuum: Continuum = "every_step"
+    """When the levels of the continuum memory move in training; "scheduled": level ℓ once in C^(ℓ) tokens [S 15, P 71]."""
+    seed: int = 0
+    """Seed of the windows of every step; that of the starting values is the model's."""
+    device: Device = "auto"
+    """Where to compute; "auto" is CUDA if there is any, else the CPU."""
+    precision: Precision = "float32"
+    """Of the parameters; "bfloat16" is autocast, in which the recurrences stay in float32."""
+    parallelism: Parallelism = "ddp"
+    """Under torchrun: copies of the model ("ddp"), or one model in shards ("fsdp", FSDP2)."""
+    recompute: bool = False
+    """Less memory, more time: keep only the states at chunk boundaries."""
+    log_every: int = 10
+    """Steps between two lines of metrics."""
+    checkpoint_every: int = 100
+    """Steps between two checkpoints."""
+    evaluate_every: int = 100
+    """Steps between two evaluations on the validation text; 0 never evaluates."""
+    evaluate_bytes: int = 8192
+    """Bytes of the validation text that an evaluation reads."""
+    schedule_start: int = 0
+    """Step at which the learning-rate schedule begins: where an earlier training ended, if this one goes on with it."""
 
     def __post_init__(self) -> None:
         for name, allowed in CHOICES.items():
             one_of(name, getattr(self, name), allowed)
         for name in ("steps", "batch", "tokens", "slow_every", "log_every", "checkpoint_every"):
             object.__setattr__(self, name, positive_integer(name, getattr(self, name)))
-        for name, least in (("seed", 0), ("evaluate_every", 0), ("evaluate_bytes", 2)):
+        for name, least in (("seed", 0), ("evaluate_every", 0), ("evaluate_bytes", 2), ("schedule_start", 0)):
             object.__setattr__(self, name, _integer(name, getattr(self, name), least))
+        if self.seed >= 2**63:
+            raise ValueError(f"seed must be < 2**63, got {self.seed}")
+        if self.schedule_start >= self.steps:
+            raise ValueError(f"schedule_start must be < steps, {self.steps}, got {self.schedule_start}")
         for name, high in (("weight_decay", torch.inf), ("warmup", 1.0), ("clip", torch.inf)):
             object.__setattr__(self, name, scalar(name, getattr(self, name), low=0, high=high))
         rate = scalar("lr", self.lr)
@@ -98,7 +136,8 @@ class Run:
     config: HopeConfig = field(default_factory=HopeConfig)  # its vocabulary >= 256: the text is bytes
     training: TrainingSettings = field(default_factory=TrainingSettings)
     text: str | None = None  # path of a file; None is Python's own language reference
-    sha256: str = ""  # of the text, filled in when training starts, so that a resumed run cannot change it
+    sha256: str = ""  # of the text, filled in when training starts: a text is known by it, wherever it lies
+    start: str = ""  # SHA-256 of the weights that training started from; "": the configuration's own
 
     def __post_init__(self) -> None:
         for name, kind in (("config", HopeConfig), ("training", TrainingSettings)):
@@ -112,17 +151,25 @@ class Run:
             raise ValueError("seed must be an integer >= 0 in the config of a run, got None")
         if self.text is not None and not isinstance(self.text, str):
             raise ValueError(f"text must be the path of a file or None, got {self.text!r}")
-        if not isinstance(self.sha256, str):
-            raise ValueError(f"sha256 must be hexadecimal digits or '', got {self.sha256!r}")
+        for name in ("sha256", "start"):
+            digits = getattr(self, name)
+            if not isinstance(digits, str) or (digits and not re.fullmatch("[0-9a-f]{64}", digits)):
+                raise ValueError(f"{name} must be 64 hexadecimal digits or '', got {digits!r}")
 
     def model(self) -> Hope:
         """The model at its starting values, float32, on the CPU."""
         return Hope(self.config)
 
     def parameters(self) -> int:
-        """How many parameters the model has; counted on PyTorch's "meta" device, where nothing is stored."""
-        with torch.device("meta"):
-            return sum(one.numel() for one in Hope(self.config.replace(seed=None)).parameters())
+        """How many parameters the model has, see `parameter_count`."""
+        return parameter_count(self.config)
+
+    def extended(self, steps: int, **changes: Any) -> Run:
+        """This run with more steps after its end, on a learning-rate schedule of their own: to be resumed.
+
+        Args: steps, all told; changes, of schedule, lr or warmup.
+        """
+        return self.changed(steps=steps, schedule_start=self.training.steps, **changes)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything by name, nested."""
@@ -182,17 +229,6 @@ def _this_version(run: Mapping[str, Any]) -> None:
             "run must be one of this version, whose config holds all options of the model, "
             "got mixer_options beside it: train it anew"
         )
-
-
-def json_object(text: str) -> dict[str, Any]:
-    """One JSON object as a dict. Raises: ValueError for anything else."""
-    try:
-        found = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"text must be JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"text must be one JSON object, got {type(found).__name__}")
-    return found
 
 
 Kind = TypeVar("Kind")

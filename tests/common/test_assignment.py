@@ -25,6 +25,7 @@ from hope_ref.common.assignment import assignment
         ("'4'", "4"),
         ("a=b", "a=b"),
         ("", ""),
+        ("-" * 10_000 + "1", "-" * 10_000 + "1"),
     ],
 )
 def test_a_value_is_read_as_python_or_json_writes_it_else_as_a_word(text: str, value: Any) -> None:

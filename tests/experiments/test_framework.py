@@ -82,7 +82,9 @@ def test_a_record_comes_back_only_for_the_settings_it_was_made_with(tmp_path: Pa
     assert written["settings"] == {"steps": 1}
     assert written["versions"]["torch"] == torch.__version__
     path.write_text("{")
-    with pytest.raises(ValueError, match=r"record must be one of hope_ref, got .*t--m--0.json'.*remove it"):
+    with pytest.raises(
+        ValueError, match=r"t--m--0\.json must be JSON.*; move it elsewhere to run toy/t--m--0 again"
+    ):
         records.load(tmp_path, cell)
 
 
@@ -182,8 +184,9 @@ def test_the_command_runs_reports_and_goes_on(
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
-        (["toy", "--seeds", "0"], 2, "seeds and jobs must be >= 1, got 0 and 1"),
-        (["toy", "--only", "nothing"], 0, "no cell to run has 'nothing' in its name"),
+        (["toy", "--seeds", "0"], 2, "seeds must be in [1, 1000], got 0"),
+        (["toy", "--jobs", "0"], 2, "jobs must be in [1, 256], got 0"),
+        (["toy", "--only", "nothing"], 2, "only must be a part of a cell's name, got 'nothing'"),
     ],
 )
 def test_wrong_input(
@@ -205,7 +208,7 @@ def test_ctrl_c_and_damaged_records_have_their_own_status(
     assert hope_ref_command.main(["experiment", "toy", *place]) == 0
     next((tmp_path / "toy").iterdir()).write_text("[]")
     assert hope_ref_command.main(["experiment", "toy", *place]) == 2
-    assert "record must be one of hope_ref" in capsys.readouterr().err
+    assert "must be one JSON object, got list; move it elsewhere" in capsys.readouterr().err
 
     def interrupted(*_: object) -> int:
         raise KeyboardInterrupt

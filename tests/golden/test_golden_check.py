@@ -143,6 +143,18 @@ def test_a_bug_that_no_option_explains_is_not_explained():
     assert [f.array for f in report.findings if f.error > report.tolerance] == ["outputs"]
 
 
+def test_a_cause_gives_every_array():
+    """The outputs are those of another option value, the final state is nobody's."""
+
+    def mixed(**named):
+        results = ours.recurrence(**{**named, "erase": "none"})
+        return {**results, "final_state": results["final_state"] * 1.001}
+
+    report = golden.check(vector("recurrence_before_decay"), mixed)
+    assert report.cause == ""
+    assert report.tried == "2 option values"
+
+
 def test_values_that_coincide_are_all_named():
     """With chunks of one token the boundary is the state before the write."""
     report = golden.check(vector("self_modifying_titans_chunks_of_one"), reads_before_the_write)

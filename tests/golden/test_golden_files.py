@@ -103,7 +103,7 @@ DAMAGE = [
     (_without("contract"), "a.json: contract must be 1, got none"),
     (_rewrite(seed="seven"), "wrong or missing: seed"),
     (_rewrite(extra=1), "must hold .*; wrong or missing: none"),
-    (_text(b"[]"), "format must be 1, got list"),
+    (_text(b"[]"), "a.json must be one JSON object, got list"),
     (_text(b'{"format":'), "a.json must be JSON"),
     (lambda folder: (folder / "a.json").unlink(), "a.json must be there"),
 ]

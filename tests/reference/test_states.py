@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
+import random
 import re
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from damaged_files import damaged
 
 from hope_ref.common.nested import rebuilt
 from hope_ref.common.validation import Array
@@ -109,6 +113,76 @@ def test_a_file_that_is_no_npz_is_named(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "broken.npz").write_bytes(content)
     with pytest.raises(ValueError, match=r"broken\.npz must be a \.npz file of a state"):
         load_state(tmp_path / "broken.npz", STATE)
+
+
+def rewritten(path: Path, change: Callable[[str, bytes], bytes], method: int = zipfile.ZIP_STORED) -> None:
+    """A whole archive with other records."""
+    with zipfile.ZipFile(path) as archive:
+        records = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, record in records.items():
+            archive.writestr(name, change(name, record))
+
+
+def array(value: Any) -> bytes:
+    file = io.BytesIO()
+    np.save(file, value)
+    return file.getvalue()
+
+
+W = "levels.0.w.npy"
+
+
+@pytest.mark.parametrize(
+    ("name", "record", "message"),
+    [
+        (W, b"", "must be a .npz file of a state: "),
+        (W, b"\x93NUMPY\x01\x00\xff\xff{", "must be a .npz file of a state: "),
+        (W, array(np.ones((1, 2))).replace(b"(1, 2), }           ", b"(1, 2000000000), }  "), "levels.0.w.npy must have (1, 2000000000) entries"),
+        (W, array(np.ones((1, 2)))[:-8], "levels.0.w.npy must have (1, 2) entries of float64, got 8 bytes"),
+        (W, array(np.ones((1, 2))).replace(b"NUMPY\x01", b"NUMPY\x02"), "must be an array of format 1.0, got (2, 0)"),
+        (W, array(np.array([[1, None]])), "must be an array of numbers or text, got object"),
+        (W, array(np.ones((1, 2), np.complex128)), "must be an array of numbers or text, got complex128"),
+        (W, array(np.ones((1, 2), np.float32)), "levels.0.w must be float64, got float32"),
+        (W, array(np.ones((1, 2), np.int64)), "levels.0.w must be float64 with 2 axes, got int64"),
+        (W, array(np.ones(2)), "levels.0.w must be float64 with 2 axes, got float64 of shape (2,)"),
+        (W, array(np.array("text")), "levels.0.w must be float64 with 2 axes, got <U4"),
+        ("position.npy", array(-3), "position must be an integer >= 0, got -3"),
+        ("position.npy", array(3.0), "position must be int64 with 0 axes, got float64"),
+        ("position.npy", array(np.ones(2, int)), "position must be int64 with 0 axes, got int64 of shape (2,)"),
+    ],
+)  # fmt: skip
+def test_hostile_records_are_named(name: str, record: bytes, message: str, tmp_path: Path) -> None:
+    save_state(tmp_path / "a.npz", STATE)
+    rewritten(tmp_path / "a.npz", lambda own, before: record if own == name else before)
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        load_state(tmp_path / "a.npz", STATE)
+    assert str(tmp_path / "a.npz") in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_was_compressed_is_not_unpacked(tmp_path: Path) -> None:
+    save_state(tmp_path / "a.npz", STATE)
+    rewritten(tmp_path / "a.npz", lambda _, record: record + bytes(2**20), zipfile.ZIP_DEFLATED)
+    with pytest.raises(ValueError, match=r"a\.npz must be .*: its records must be stored uncompressed"):
+        load_state(tmp_path / "a.npz", STATE)
+
+
+def test_files_damaged_at_random(tmp_path: Path) -> None:
+    path, draw, messages = tmp_path / "a.npz", random.Random(0), []
+    save_state(path, STATE)
+    content = path.read_bytes()
+    for _ in range(400):
+        path.write_bytes(damaged(content, draw))
+        try:
+            loaded = flattened(load_state(path, STATE))
+        except ValueError as error:
+            messages.append(str(error))
+        else:
+            for name, leaf in flattened(STATE).items():
+                np.testing.assert_array_equal(loaded[name], leaf)
+    assert len(messages) > 250
+    assert all(str(path) in message and "\n" not in message for message in messages)
 
 
 def test_a_single_array_is_no_state_and_a_missing_file_is_missing(tmp_path: Path) -> None:

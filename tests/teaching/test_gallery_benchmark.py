@@ -60,3 +60,16 @@ def test_the_words_of_chunk_times_are_the_numbers() -> None:
     assert list(lines[0].get_ydata()) == list(data.flops)
     assert list(lines[1].get_ydata()) == list(data.time)
     plt.close(drawing.figure)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("{", "must be JSON"), ("[]", "must be one JSON object"), ("{}", "must be a record of python -m hope_ref bench"),
+     ('{"ratios": 1, "by_chunk_size": [{"chunk_size": 1, "us_per_token": "fast"}]}', "must be a record of python -m")],
+)  # fmt: skip
+def test_another_file_is_no_record(content: str, message: str, tmp_path: Path) -> None:
+    for width in gallery.WIDTHS:
+        (tmp_path / f"benchmark_cpu_{width}.json").write_text(content)
+    for read in (gallery.benchmark_data, lambda folder: gallery.chunk_times_data(folder=folder)):
+        with pytest.raises(ValueError, match=message):
+            read(tmp_path)

@@ -18,13 +18,10 @@ from hope_ref.config import HopeConfig, Mixer
 from hope_ref.training import Outcome, Run, TrainingSettings
 
 ROOT = Path(__file__).parents[2]
-# A command as `python -m hope_ref` runs it, without loading the other commands.
 DRIVER = """
-import argparse, importlib, sys
-module = importlib.import_module(f"hope_ref.training.{sys.argv[1]}_command")
-parser = argparse.ArgumentParser()
-module.add_arguments(parser)
-sys.exit(module.main(parser.parse_args(sys.argv[2:])))
+import sys
+from hope_ref.__main__ import main
+sys.exit(main(sys.argv[1:]))
 """
 
 

@@ -5,7 +5,6 @@ HOPE_REF_KILLS=20 kills more often than the five times of every day.
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
 import resource
@@ -18,7 +17,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from hope_ref.training import Outcome, Run, files, train, train_command, trained
+from hope_ref.__main__ import main
+from hope_ref.training import Outcome, Run, files, train, trained
 
 pytestmark = pytest.mark.usefixtures("no_curve")
 
@@ -126,13 +126,10 @@ def test_a_full_disk_loses_nothing(
     room = {"checkpoint-00000010.pt": 20_000, "metrics.jsonl": len(before["metrics.jsonl"]) + 500}[what]
     assert room > len(before["run.json"])
 
-    parser = argparse.ArgumentParser()
-    train_command.add_arguments(parser)
-    given = parser.parse_args(["--resume", "--quiet", "--out", str(out)])
     before_limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, before_limit[1]))
     try:
-        status = train_command.main(given)
+        status = main(["train", "--resume", "--quiet", "--out", str(out)])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before_limit)
     error = capsys.readouterr().err

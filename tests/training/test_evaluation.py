@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -149,10 +151,13 @@ def test_a_model_to_give_away_answers_as_its_checkpoint_but_cannot_be_resumed(
         "run.json",
     ]
     again = trained(tmp_path / "given", "cpu")
-    assert (again.run, again.step) == (asked.run, 12)
+    assert asked.run is not None
+    assert asked.run.text is not None
+    assert (again.run, again.step) == (replace(asked.run, text="toy.txt"), 12)
     for (name, one), other in zip(again.model.named_parameters(), asked.model.parameters(), strict=True):
         assert torch.equal(one, other), name
     assert generate(again, b"hope", 9, seed=2) == generate(asked, b"hope", 9, seed=2)
+    shutil.copy(asked.run.text, tmp_path / "given")
     assert evaluate(again) == evaluate(asked)
     assert asked.run is not None
     with pytest.raises(ValueError, match="must hold its optimiser to be resumed, got weights alone in"):
@@ -167,7 +172,9 @@ def test_a_model_without_its_run_writes_but_is_not_evaluated(asked: Trained, tmp
     alone = trained(tmp_path, "cpu")
     assert (alone.run, alone.step) == (None, None)
     assert generate(alone, b"hope", 9, seed=2) == generate(asked, b"hope", 9, seed=2)
-    with pytest.raises(ValueError, match=r"must have run\.json beside it to be evaluated: it names the text"):
+    with pytest.raises(
+        ValueError, match=r"must have run\.json beside it to be evaluated: it says how long its windows"
+    ):
         evaluate(alone)
     with pytest.raises(ValueError, match=r"must have run\.json beside it"):
         save(alone, tmp_path / "given")

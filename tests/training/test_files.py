@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from hope_ref.training import files
+from hope_ref.training import files, folders
 
 
 def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
@@ -40,19 +40,24 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
 def test_what_a_killed_process_left_is_swept_away(tmp_path: Path) -> None:
     for name in (".checkpoint-00000001.pt.77.part", "notes.part", "loss.png"):
         (tmp_path / name).write_text("x")
-    files.sweep(tmp_path)
+    folders.sweep(tmp_path)
     assert sorted(one.name for one in tmp_path.iterdir()) == ["loss.png", "notes.part"]
+
+
+def content(toys: SimpleNamespace, **training: Any) -> dict[str, Any]:
+    """All parts of a checkpoint, empty but for its run."""
+    return {"run": toys.run("x", **training).to_json(), "model": {}, "optimizer": {}, "random": {}}
 
 
 def test_the_last_two_checkpoints_are_kept(toys: SimpleNamespace, tmp_path: Path) -> None:
     for step in (0, 5, 10, 200):
-        files.save_checkpoint(tmp_path, step, {"run": toys.run("x").to_json()})
+        files.save_checkpoint(tmp_path, step, content(toys, steps=200))
     assert [one.name for one in files.checkpoints(tmp_path)] == [
         "checkpoint-00000010.pt",
         "checkpoint-00000200.pt",
     ]
     assert files.load_checkpoint(tmp_path)["step"] == 200
-    assert files.load_checkpoint(tmp_path / "checkpoint-00000010.pt")["run"] == toys.run("x")
+    assert files.load_checkpoint(tmp_path / "checkpoint-00000010.pt")["run"] == toys.run("x", steps=200)
 
 
 def test_a_checkpoint_that_is_none_is_refused(toys: SimpleNamespace, tmp_path: Path) -> None:
@@ -61,12 +66,13 @@ def test_a_checkpoint_that_is_none_is_refused(toys: SimpleNamespace, tmp_path: P
     with pytest.raises(ValueError, match="must be a file that exists"):
         files.load_checkpoint(tmp_path / "nothing.pt")
     for step in (1, 2):
-        last = files.save_checkpoint(tmp_path, step, {"run": toys.run("x").to_json(), "w": torch.ones(999)})
+        last = files.save_checkpoint(tmp_path, step, {**content(toys), "model": {"w": torch.ones(999)}})
     raw = last.read_bytes()
     for size in (0, 1, 100, len(raw) // 2, len(raw) - 1):
         last.write_bytes(raw[:size])
         with pytest.raises(
-            ValueError, match=r"must be whole, got .* remove it to go on from checkpoint-00000001"
+            ValueError,
+            match=r"must be whole .*00002\.pt must be .*; checkpoint-00000001\.pt beside it is older: move checkpoint-00000002\.pt away",
         ):
             files.load_checkpoint(last)
     torch.save([1, 2], last)

@@ -27,6 +27,9 @@ BAD: list[tuple[str, Any, str]] = [
     ("clip", -1, "clip must be >= 0, got min -1"),
     ("seed", -1, "seed must be an integer >= 0, got -1"),
     ("seed", True, "seed must be an integer >= 0, got True"),
+    ("seed", 2**63, "seed must be < 2**63, got 9223372036854775808"),
+    ("schedule_start", -1, "schedule_start must be an integer >= 0, got -1"),
+    ("schedule_start", 300, "schedule_start must be < steps, 300, got 300"),
     ("slow_every", 0, "slow_every must be an integer >= 1, got 0"),
     ("log_every", 0, "log_every must be an integer >= 1, got 0"),
     ("checkpoint_every", 0, "checkpoint_every must be an integer >= 1, got 0"),
@@ -41,7 +44,8 @@ BAD_RUN: list[tuple[str, Any, str]] = [
     ("config", HopeConfig(vocabulary=255), "vocabulary must be >= 256 for bytes, got 255"),
     ("config", HopeConfig(seed=None), "seed must be an integer >= 0 in the config of a run, got None"),
     ("text", 3, "text must be the path of a file or None, got 3"),
-    ("sha256", None, "sha256 must be hexadecimal digits or '', got None"),
+    ("start", "abc", "start must be 64 hexadecimal digits or '', got 'abc'"),
+    ("sha256", None, "sha256 must be 64 hexadecimal digits or '', got None"),
 ]
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from hope_ref.common.files import read_json
 from hope_ref.config import HopeConfig
 from hope_ref.symbolic import counts
 from hope_ref.teaching.figures import BLUE, ORANGE, VERMILION, figure
@@ -28,25 +30,34 @@ class Measured(NamedTuple):
     attention: tuple[float, ...]
 
 
+@contextmanager
+def committed(width: int, folder: Path) -> Iterator[dict[str, Any]]:
+    """The record of a width. Raises: OSError if it is not there; ValueError if it is damaged, or lacks what the block reads."""
+    path = folder / f"benchmark_cpu_{width}.json"
+    record = read_json(path)
+    try:
+        yield record
+    except (LookupError, TypeError, ArithmeticError) as error:
+        raise ValueError(f"{path} must be a record of python -m hope_ref bench: {error!r}") from error
+
+
 def benchmark_data(folder: Path = RESULTS) -> tuple[Measured, ...]:
-    """The committed CPU records. Raises: OSError if one is not there."""
-    found = []
+    """The committed CPU records. Raises: OSError if one is not there; ValueError if it is another file."""
+    data = []
     for width in WIDTHS:
-        record: dict[str, Any] = json.loads(
-            (folder / f"benchmark_cpu_{width}.json").read_text(encoding="utf-8")
-        )
-        shares = {
-            name: tuple(
-                record["ratios"][f"{name}, share of the ceiling"][key] for key in ("median", "min", "max")
+        with committed(width, folder) as record:
+            shares = {
+                name: (float(share["median"]), float(share["min"]), float(share["max"]))
+                for name in ("forward", "forward and backward")
+                for share in [record["ratios"][f"{name}, share of the ceiling"]]
+            }
+            rows = record["by_tokens"]
+            columns = (
+                [row[key] for row in rows]
+                for key in ("tokens", "hope_us_per_token", "attention_us_per_token")
             )
-            for name in ("forward", "forward and backward")
-        }
-        rows = record["by_tokens"]
-        columns = (
-            [row[key] for row in rows] for key in ("tokens", "hope_us_per_token", "attention_us_per_token")
-        )
-        found.append(Measured(width, record["device"]["name"], shares, *map(tuple, columns)))
-    return tuple(found)
+            data.append(Measured(width, record["device"]["name"], shares, *map(tuple, columns)))
+    return tuple(data)
 
 
 @figure(
@@ -116,10 +127,11 @@ class ChunkTimes(NamedTuple):
 
 
 def chunk_times_data(width: int = WIDTHS[-1], folder: Path = RESULTS) -> ChunkTimes:
-    """The committed CPU record beside the counts. Raises: OSError if there is no record."""
-    record = json.loads((folder / f"benchmark_cpu_{width}.json").read_text(encoding="utf-8"))
-    rows = sorted(record["by_chunk_size"], key=lambda row: row["chunk_size"])
-    sizes = tuple(int(row["chunk_size"]) for row in rows)
+    """The committed CPU record beside the counts. Raises: OSError if there is no record; ValueError if it is another file."""
+    with committed(width, folder) as record:
+        rows = sorted(record["by_chunk_size"], key=lambda row: row["chunk_size"])
+        sizes = tuple(int(row["chunk_size"]) for row in rows)
+        times = tuple(row["us_per_token"] / rows[0]["us_per_token"] for row in rows)
     config = HopeConfig()
     parts = counts.token_flops(config)
     once = counts.number(counts.total(parts), d=width, h=width) - counts.number(
@@ -129,9 +141,7 @@ def chunk_times_data(width: int = WIDTHS[-1], folder: Path = RESULTS) -> ChunkTi
     flops = tuple(
         1.0 if C == 1 else float(counts.number(chunk, C=C, d=width, h=width) / C / once) for C in sizes
     )
-    return ChunkTimes(
-        width, sizes, tuple(row["us_per_token"] / rows[0]["us_per_token"] for row in rows), flops
-    )
+    return ChunkTimes(width, sizes, times, flops)
 
 
 @figure(
