@@ -77,6 +77,8 @@ def verify(arguments: argparse.Namespace) -> int:
         from hope_ref.agreement import random_configurations
 
         return random_configurations.main(arguments)
+    from hope_ref.common.progress import progress
+
     known = {component.name: component for component in agreement.components()}
     if arguments.component and arguments.component not in known:
         print(
@@ -85,7 +87,7 @@ def verify(arguments: argparse.Namespace) -> int:
         )
         return 2
     chosen = [known[arguments.component]] if arguments.component else list(known.values())
-    rows = [agreement.compare(component) for component in chosen]
+    rows = [agreement.compare(component) for component in progress(chosen, "compare", "component")]
     print(agreement.matrix(rows))
     return 0 if all(row.agrees() for row in rows) else 1
 

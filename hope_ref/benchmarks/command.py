@@ -35,6 +35,7 @@ from hope_ref.benchmarks.peers import spread, turn_by_turn
 from hope_ref.benchmarks.runs import Attention, Hope, ceiling, hold_pages, memory
 from hope_ref.common.files import write_json
 from hope_ref.common.outputs import replaceable
+from hope_ref.common.progress import progress
 from hope_ref.parallel.self_modifying_titans import self_modifying_titans
 from hope_ref.parallel.sizes import check_fits
 
@@ -152,8 +153,11 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "flops": {"forward": work, "forward and backward": 3 * work},
         "timed": {name: _summary(seconds) for name, seconds in timed.items()},
         "ratios": ratios(timed, tokens),
-        "by_tokens": [by_tokens(hope, length, arguments) for length in lengths],
-        "by_chunk_size": [by_chunk_size(width, size, min(tokens, 512), arguments) for size in sizes],
+        "by_tokens": [by_tokens(hope, length, arguments) for length in progress(lengths, "by tokens")],
+        "by_chunk_size": [
+            by_chunk_size(width, size, min(tokens, 512), arguments)
+            for size in progress(sizes, "by chunk size")
+        ],
         "memory": memory(arguments),
     }
     if arguments.full:
@@ -196,7 +200,7 @@ def compare(hope: Hope, work: int, tokens: int, arguments: argparse.Namespace) -
 def in_turns(runs: dict[str, Run], repeats: int, device: str) -> dict[str, list[float]]:
     """Seconds of every run: first each once for nothing, then all of them in turns, ``repeats`` times."""
     found: dict[str, list[float]] = {name: [] for name in runs}
-    for turn in range(repeats + 1):
+    for turn in progress(range(repeats + 1), "in turns", "turn"):
         for name, run in runs.items():
             seconds = _seconds(run, device)
             if turn:

@@ -15,6 +15,8 @@ import sys
 from statistics import median
 from typing import Any
 
+from hope_ref.common.progress import progress
+
 TIMING = """
 import json, sys, time, torch
 width, tokens, chunk, threads, calls = map(int, sys.argv[1:6])
@@ -100,7 +102,7 @@ def measure(
     """
     seconds: dict[str, list[float]] = {name: [] for name in RUNS}
     sizes = [str(number) for number in (width, tokens, chunk_size, threads, calls)]
-    for _ in range(rounds):
+    for _ in progress(range(rounds), "peers", "round"):
         for name, (whose, program) in RUNS.items():
             interpreter = sys.executable if whose == "ours" else python
             try:

@@ -184,9 +184,11 @@ def main(arguments: argparse.Namespace) -> int:
     default = not options and all(sizes[name] == value for name, value in DEFAULTS.items())
 
     def report(mark: Mark) -> None:
+        speed = mark.tokens / (time.perf_counter() - start)
+        left = int((arguments.tokens - mark.tokens) / speed)
         print(
             f"{mark.tokens:>9} tokens  largest entry {mark.largest:8.3g}  {mark.numbers} numbers  "
-            f"{mark.loss:.3f} nats per token  {mark.tokens / (time.perf_counter() - start):7.0f} tokens/s",
+            f"{mark.loss:.3f} nats per token  {speed:7.0f} tokens/s  {left // 60}:{left % 60:02d} left",
             flush=True,
         )
 

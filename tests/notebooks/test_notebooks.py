@@ -324,6 +324,7 @@ def test_only_the_measuring_notebooks_have_outputs_that_are_not_compared() -> No
         assert tagged <= (hygiene.MOST_UNCOMPARED if measures else 0), path
 
 
+@pytest.mark.slow
 def test_one_changed_index_fails(tmp_path: Path) -> None:
     """And nothing else does: all other cells pass."""
     bad = strict(tampered(tmp_path / "index.ipynb", change_one_index))

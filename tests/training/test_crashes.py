@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -126,6 +127,9 @@ def test_a_full_disk_loses_nothing(
     room = {"checkpoint-00000010.pt": 20_000, "metrics.jsonl": len(before["metrics.jsonl"]) + 500}[what]
     assert room > len(before["run.json"])
 
+    import_module(
+        "hope_ref.training.train_command"
+    )  # now: Python leaves a half written .pyc where there is no room
     before_limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, before_limit[1]))
     try:

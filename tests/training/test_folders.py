@@ -92,6 +92,7 @@ def test_a_second_training_is_told_who_holds_the_folder(
     train(run, tmp_path, resume=True)
 
 
+@pytest.mark.slow
 def test_of_two_processes_one_resumes_the_run(toys: SimpleNamespace, toy_text: Path, tmp_path: Path) -> None:
     run = toys.run(toy_text, steps=40)
     train(run, tmp_path / "run", until=1)
@@ -246,6 +247,7 @@ def test_asked_twice_a_command_ends_with_one_line(
     assert not list(out.glob(".run.*"))
 
 
+@pytest.mark.slow
 def test_a_terminal_that_is_gone_does_not_stop_a_training(
     toys: SimpleNamespace, toy_text: Path, tmp_path: Path
 ) -> None:

@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hope_ref.common.progress import progress, say
 from hope_ref.parallel.kernels import interpreted
 from hope_ref.parallel.kernels.configurations import Configuration, configurations
 
@@ -114,12 +115,12 @@ def main(arguments: argparse.Namespace) -> int:
     print("compiled, not run: no GPU is needed, and nothing is said about speed\n")
     print(f"{'kernel':<66}{'registers':>10}{'spilled B':>10}{'shared KiB':>11}{'warps':>6}  products by")
     fits = True
-    for one in configurations():
+    for one in progress(configurations(), "compile", "kernel"):
         if arguments.quick and not one.smallest:
             continue
         found = report(one)
         fits &= found.shared <= SHARED[one.architecture]
-        print(
+        say(
             f"{one!s:<66}{found.registers:>10}{found.spilled:>10}{found.shared / 1024:>11.1f}{found.warps:>6}  "
             + ", ".join(sorted(found.instructions))
         )
