@@ -53,11 +53,12 @@ def _bytes(name: str, value: Any, least: int) -> Bytes:
     return array
 
 
-def load(path: str | Path | None = None) -> Text:
+def load(path: str | Path | None = None, name: str = "path") -> Text:
     """The bytes of a file; of Python's own language reference if no file is named.
 
     The reference is a dictionary, topic to text: its texts are joined in the sorted order of the topics.
 
+    Args: path; name, what an error calls it.
     Raises: ValueError, if the file is missing, is a directory or is empty, or this Python comes without its reference.
     """
     if path is None:
@@ -65,18 +66,25 @@ def load(path: str | Path | None = None) -> Text:
             from pydoc_data.topics import topics
         except ImportError as error:
             raise ValueError(
-                "path must name a text file: this Python comes without pydoc_data.topics"
+                f"{name} must name a text file: this Python comes without pydoc_data.topics"
             ) from error
         raw = "".join(topics[topic] for topic in sorted(topics)).encode("utf-8")
         version = ".".join(platform.python_version_tuple()[:2])
-        name = f"pydoc_data.topics of Python {version}"
+        source = f"pydoc_data.topics of Python {version}"
     else:
         if not os.path.isfile(path):  # which is False, too, for what no system could take as a name
-            raise ValueError(f"path must be a file that exists, got {str(path)!r}")
-        raw, name = Path(path).read_bytes(), Path(path).name
+            raise ValueError(f"{name} must be a file that exists, got {str(path)!r}{other_kind(path)}")
+        raw, source = Path(path).read_bytes(), Path(path).name
     if not raw:
-        raise ValueError(f"path must be a file with at least 1 byte, got {name!r} with 0")
-    return Text(np.frombuffer(raw, np.uint8), hashlib.sha256(raw).hexdigest(), name)
+        raise ValueError(f"{name} must be a file with at least 1 byte, got {source!r} with 0")
+    return Text(np.frombuffer(raw, np.uint8), hashlib.sha256(raw).hexdigest(), source)
+
+
+def other_kind(path: str | Path) -> str:
+    """What is at a path, in words that follow it, if it is no regular file: a pipe, say, which cannot be read twice."""
+    if os.path.isdir(path):
+        return ", which is a folder"
+    return ", which is a pipe or a device: save it as a file first" if os.path.exists(path) else ""
 
 
 def split(data: Any, validation: Any = 0.05, test: Any = 0.05) -> Split:

@@ -31,7 +31,7 @@ def located(run: Run, folder: Path | None = None) -> Path | None:
         if run.sha256 and os.path.isfile(place) and text.load(place).sha256 == run.sha256:
             return place
     if not run.sha256:
-        raise ValueError(f"text must be a file that exists, got {run.text!r}")
+        raise ValueError(f"text must be a file that exists, got {run.text!r}{text.other_kind(run.text)}")
     raise ValueError(
         f"text must be a file that exists, with the SHA-256 {run.sha256[:12]}…, got {run.text!r}, which is not there: "
         "name it with --text"
@@ -45,7 +45,7 @@ def prepared(run: Run, folder: Path | None = None) -> tuple[Run, Split]:
     Raises: ValueError if the file is missing, empty or too short, or is not the text that the run was started with.
     """
     place = located(run, folder)
-    found = text.load(place)
+    found = text.load(place, "text")
     if run.sha256 and run.sha256 != found.sha256:
         raise ValueError(
             f"text must be the one that the run was started with (SHA-256 {run.sha256[:12]}…), "

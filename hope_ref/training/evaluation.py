@@ -163,7 +163,7 @@ def evaluate(asked: Trained, path: str | Path | None = None, *, carry: bool = Fa
     own = training_text(asked)
     if path is None and own is None:
         located(run, asked.folder)  # says what is missing
-    data = text.split(own.data).test if path is None and own is not None else text.load(path).data
+    data = text.split(own.data).test if path is None and own is not None else text.load(path, "text").data
     seen = (
         text.split(own.data).train if own is not None and (path is None or own.sha256 == run.sha256) else None
     )

@@ -64,7 +64,7 @@ def main(arguments: Namespace) -> int:
             wanted.count,
             temperature=wanted.temperature,
             seed=wanted.seed,
-            read_first=text.load(wanted.adapt).data.tobytes() if wanted.adapt else b"",
+            read_first=text.load(wanted.adapt, "adapt").data.tobytes() if wanted.adapt else b"",
         )
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -136,6 +136,11 @@ def test_describe_trains_nothing(
 
 BAD = [
     (("train", "--text", "nowhere.txt"), "text must be a file that exists, got '{here}/nowhere.txt'"),
+    (
+        ("train", "--text", "/dev/null"),
+        "got '/dev/null', which is a pipe or a device: save it as a file first",
+    ),
+    (("train", "--text", "{tmp}"), "text must be a file that exists, got '{tmp}', which is a folder"),
     (("train", "--text", "{tmp}/empty.txt"), "at least 1 byte, got 'empty.txt' with 0"),
     (("train", "--config", "nowhere.json"), "config must be a file that can be read, got 'nowhere.json'"),
     (("train", "--config", "{tmp}/unknown.json"), "unknown.json: unknown name stepps; known:"),
@@ -156,7 +161,8 @@ BAD = [
         ("evaluate", "{tmp}/cut.pt"),
         "checkpoint must be whole and one of hope_ref: {tmp}/cut.pt must be a whole file of torch.save",
     ),
-    (("evaluate", "{whole}", "--text", "nowhere"), "path must be a file that exists, got 'nowhere'"),
+    (("evaluate", "{whole}", "--text", "nowhere"), "text must be a file that exists, got 'nowhere'"),
+    (("evaluate", "{whole}", "--text", "/dev/null"), "got '/dev/null', which is a pipe or a device"),
     (("evaluate", "{whole}", "--device", "mps"), "device must be one that this machine has"),
     (("generate", "nowhere.pt"), "checkpoint must be a file that exists, got 'nowhere.pt'"),
     (("generate", "{whole}", "--prompt", ""), "prompt must have at least 1 byte, got none"),
