@@ -26,3 +26,10 @@ def assignment(text: str) -> tuple[str, Any]:
         RecursionError,
     ):  # the last two for what is nested too deeply
         return name, value
+
+
+def add_set(parser: argparse.ArgumentParser, text: str) -> None:
+    """``--set NAME=VALUE``, which may be given again; ``text``: what may be set."""
+    parser.add_argument(
+        "--set", type=assignment, action="append", default=[], metavar="NAME=VALUE", help=text
+    )

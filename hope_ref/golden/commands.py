@@ -9,13 +9,14 @@ from __future__ import annotations
 import argparse
 import errno
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
-from hope_ref.common.assignment import assignment
+from hope_ref.common.assignment import add_set
 from hope_ref.common.files import one_line
+from hope_ref.common.progress import progress
 from hope_ref.config import HopeConfig
 from hope_ref.golden.check import Implementation, Report, check, implementation
 from hope_ref.golden.components import Options
@@ -26,7 +27,6 @@ from hope_ref.golden.registry import components
 from hope_ref.golden.self_modifying import of_config
 
 Command = Callable[[argparse.Namespace], int]
-Item = TypeVar("Item")
 FULL = (errno.ENOSPC, errno.EDQUOT)  # of a disk
 
 
@@ -112,7 +112,7 @@ def run_check(arguments: argparse.Namespace) -> int:
     for kind in sorted({vector.component for vector in vectors.values()}):
         functions[kind] = implementation(arguments.implementation, kind)
     failed = 0
-    for name, vector in _with_progress(vectors.items()):
+    for name, vector in progress(vectors.items(), "check", "vector"):
         report = check(vector, functions[vector.component])
         failed += not report.agrees()
         for line in _lines(one_line(name), report, arguments.verbose):
@@ -137,14 +137,6 @@ def _vectors(arguments: argparse.Namespace) -> dict[str, Vector]:
     if tolerance is not None:
         vectors = {name: vector._replace(tolerance=tolerance) for name, vector in vectors.items()}
     return vectors
-
-
-def _with_progress(items: Iterable[Item]) -> Iterable[Item]:
-    """The same items, with a bar on stderr if that is a terminal."""
-    from tqdm import tqdm
-
-    bar: Iterable[Item] = tqdm(list(items), unit="vector", leave=False, disable=None)
-    return bar
 
 
 def _lines(name: str, report: Report, verbose: bool) -> list[str]:
@@ -181,9 +173,7 @@ def add_commands(commands: Any) -> None:
 
     making = command(run_make, "make", "write one golden vector for any options")
     making.add_argument("--component", choices=sorted(components()), metavar="NAME", help="which one")
-    making.add_argument(
-        "--set", action="append", type=assignment, default=[], metavar="NAME=VALUE", help="an option"
-    )
+    add_set(making, "an option")
     making.add_argument("--printed", action="store_true", help="start from HopeConfig.printed()")
     for name, default in {"seed": 0, **DEFAULT._asdict()}.items():
         making.add_argument(f"--{name}", default=default, metavar="N", help=f"default {default}")

@@ -14,7 +14,7 @@ import sys
 from typing import Any
 from unicodedata import combining
 
-from hope_ref.common.assignment import assignment
+from hope_ref.common.assignment import add_set
 from hope_ref.common.validation import one_of, positive_integer
 from hope_ref.laboratory.anatomy_components import BUILDERS, Row
 
@@ -94,14 +94,7 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "what", nargs="?", default="hope", metavar="WHAT", help=f"{', '.join(names())} (default: hope)"
     )
-    sub.add_argument(
-        "--set",
-        type=assignment,
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="a size or an option of HopeConfig, e.g. width=128; may be given again",
-    )
+    add_set(sub, "a size or an option of HopeConfig, e.g. width=128; may be given again")
     sub.add_argument("--vocabulary", type=int, metavar="N", help="words that a model knows")
     sub.add_argument("--blocks", type=int, metavar="N", help="blocks of a model")
     sub.add_argument("--markdown", action="store_true", help="print Markdown")

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from hope_ref.common.assignment import assignment
+from hope_ref.common.assignment import add_set
 from hope_ref.common.validation import positive_integer
 from hope_ref.config import HopeConfig
 from hope_ref.laboratory import reproducibility
@@ -158,14 +158,7 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--signal", default="none", choices=SIGNALS, help="what moves the levels (none)")
     for name, default in {**DEFAULTS, "seed": 0}.items():
         sub.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"default {default}")
-    sub.add_argument(
-        "--set",
-        type=assignment,
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="another option of HopeConfig, e.g. memory_chunk_size=32; may be given again",
-    )
+    add_set(sub, "another option of HopeConfig, e.g. memory_chunk_size=32; may be given again")
     sub.add_argument(
         "--twins",
         type=int,

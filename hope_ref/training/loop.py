@@ -230,10 +230,10 @@ EXTENDED = ("steps", "schedule_start", "schedule", "lr", "warmup")
 
 def _content(folder: Path, run: Run) -> dict[str, Any] | None:
     """The newest checkpoint, if there is one; what the folder holds must be of this run, or it is an error."""
-    started = files.held_run(folder)
+    content = files.load_checkpoint(folder) if files.checkpoints(folder) else None
+    started = files.held_run(folder) if content is None else content["run"]
     if started is None:
         raise ValueError(f"out must be a folder with a run to resume, got {str(folder)!r} without one")
-    content = files.load_checkpoint(folder) if files.checkpoints(folder) else None
     if content is None and (folder / WEIGHTS).exists():
         raise ValueError(
             f"checkpoint must hold its optimiser to be resumed, got weights alone in {str(folder)!r}"
