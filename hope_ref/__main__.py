@@ -17,7 +17,7 @@ README_FIGURES = ("ladder", "interference")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prove every identity, compare the floors, draw the README's figures, train, generate, adapt; say where the course starts."""
+    """Prove every identity, compare the floors, draw the README's figures, train, generate, adapt, cure amnesia; say where the course starts."""
     from tqdm import tqdm
 
     from hope_ref import agreement, symbolic
@@ -65,6 +65,13 @@ def run(arguments: argparse.Namespace) -> int:
         from hope_ref.training.demonstration import demonstrate
 
         status = demonstrate(arguments.steps)
+        if status == 0:
+            from hope_ref.experiments import amnesia_command
+
+            print("\nAmnesia and its cure:")
+            amnesia_command.check_place(amnesia_command.OUT)
+            amnesia_command.show(amnesia_command.OUT)
+            print("  teach it words of your own: python -m hope_ref amnesia")
     print("\nThe course starts at notebooks/00_run_it_and_read_the_map.ipynb: `make lab` opens it.")
     return status if agreed else 1
 
@@ -158,6 +165,10 @@ LOADED_WHEN_CALLED = {
     "soak": (
         "hope_ref.laboratory.soak",
         "stream many tokens through a model: does its state stay bounded?",
+    ),
+    "amnesia": (
+        "hope_ref.experiments.amnesia_command",
+        "train a memory that keeps what an emptied attention forgets, and teach it words of your own",
     ),
     "badges": ("hope_ref.teaching.badges", "let the notebooks open on Binder and Colab, or not any more"),
 }  # most of them load torch; the others start at once

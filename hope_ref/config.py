@@ -54,7 +54,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "variant": get_args(Variant),
     "mixer": get_args(Mixer),
 }  # the default first
-SWITCHES = ("value_norm", "input_projection", "read_skip", "adaptive_query", "gated")
+SWITCHES = ("value_norm", "input_projection", "read_skip", "adaptive_query", "gated", "learned_rates")
 STARTS = ("eta_init", "alpha_init", "memory_w1_std", "seed")  # where training starts: no matter to a state
 
 PRINTED: dict[str, Any] = {
@@ -145,6 +145,8 @@ class HopeConfig:
     """Tokens between two updates of each level, fast to slow."""
     cms_rate: float | tuple[float, ...] | None = None
     """Learning rate of all levels, or one each; None: 0.1 / chunk size."""
+    learned_rates: bool = False
+    """Whether training learns the levels' rates, one for each level, from where ``cms_rate`` has them: exp of a parameter [D]."""
     nested_rate: float = 0.1
     """Share of a level's result that its starting point takes over (variant "nested" only)."""
     order: Order = "fast_to_slow"
@@ -255,6 +257,10 @@ class HopeConfig:
             object.__setattr__(self, "cms_rate", rates)
         elif self.cms_rate is not None:
             object.__setattr__(self, "cms_rate", scalar("cms_rate", self.cms_rate, low=0))
+        if self.learned_rates and self.signal != "task":
+            raise ValueError(f"signal must be 'task' for learned_rates, got {self.signal!r}")
+        if self.learned_rates and min(self.level_rates) <= 0:
+            raise ValueError(f"cms_rate must be > 0 to be learned, got {min(self.level_rates):g}")
 
     @property
     def head_width(self) -> int:
@@ -386,7 +392,7 @@ class CmsOptions(NamedTuple):
     """The validated options of all levels."""
 
     chunk_sizes: tuple[int, ...]
-    rates: tuple[float, ...]
+    rates: tuple[Any, ...]  # numbers; tensors where they are learned
     nested_rate: float
     variant: str
     order: str

@@ -19,7 +19,7 @@ DEFAULTS = {
     "hidden": None, "memory_chunk_size": 16, "projection_chunk_size": 16, "eta_init": (0.7, 0.1),
     "alpha_init": 0.999, "memory_w1_std": 0.0, "target": "self", "read": "post", "read_skip": False,
     "adaptive_query": False, "target_gradient": "flow", "order": "fast_to_slow", "signal": "task", "rule": "gd",
-    "variant": "sequential", "levels_chunk_sizes": (512, 2048, 8192), "cms_rate": None, "nested_rate": 0.1,
+    "variant": "sequential", "levels_chunk_sizes": (512, 2048, 8192), "cms_rate": None, "nested_rate": 0.1, "learned_rates": False,
     "vocabulary": 256, "blocks": 2, "mixer": "self_modifying_titans", "beta_max": 1.0, "gated": True, "seed": 0,
 }  # fmt: skip
 PRINTED = {

@@ -22,6 +22,13 @@ def positive_integer(name: str, value: Any) -> int:
     return int(value.__index__())
 
 
+def whole_number(name: str, value: Any, least: int = 0) -> int:
+    """Return ``value``, an integer >= ``least``, or raise a ValueError that names it."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} must be an integer >= {least}, got {value!r}")
+    return value
+
+
 def one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:
     """Raise a ValueError unless ``value`` is one of the allowed words."""
     if value not in allowed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
 
 from hope_ref.experiments.cells import Cell, Experiment, Record, Records, Table, spread
 
@@ -19,7 +20,11 @@ NAMES = (
     "reproducibility",
 )  # modules of this package, in the order of RESULTS.md
 
-__all__ = ["NAMES", "Cell", "Experiment", "Record", "Records", "Table", "experiment", "spread"]
+SHIPPED = (
+    Path(__file__).parent / "shipped"
+)  # the models of `amnesia`: `learned` and `ordinary`, one folder of `Hope.save` each
+
+__all__ = ["NAMES", "SHIPPED", "Cell", "Experiment", "Record", "Records", "Table", "experiment", "spread"]
 
 
 def experiment(name: str) -> Experiment:

@@ -135,7 +135,7 @@ def taken_in(state: LevelState, demand: Sums) -> LevelState:
     return state
 
 
-def chunk_step(w: Tensor, total: Tensor, gram: Tensor, rate: float, rule: str) -> Tensor:
+def chunk_step(w: Tensor, total: Tensor, gram: Tensor, rate: Any, rule: str) -> Tensor:
     """One update for a whole chunk, from its sums alone; equals `reference.continuum_memory.chunk_step` on every leading index.
 
     "gd": W + η Σ u φᵀ; "dgd": (W + η Σ u φᵀ)(I + η Σ φ φᵀ)⁻¹, one implicit step for the chunk [S 35, D].
@@ -150,7 +150,7 @@ def chunk_step(w: Tensor, total: Tensor, gram: Tensor, rate: float, rule: str) -
     return torch.linalg.solve_ex(identity + rate * gram, explicit.mT)[0].mT.to(dtype)
 
 
-def moved(state: LevelState, rate: float, rule: str) -> LevelState:
+def moved(state: LevelState, rate: Any, rule: str) -> LevelState:
     """The level at the end of its chunk: one update, and empty sums."""
     return state._replace(
         w1=chunk_step(state.w1, state.sum1, state.gram1, rate, rule),
@@ -435,7 +435,7 @@ def adapt_stream(
                 targets = torch.cat(
                     [segment.narrow(token_axis, 1, length - 1), tokens.narrow(token_axis, at, 1)], token_axis
                 )
-                demands = _demands(
+                demands, _, _ = demanded(
                     segment,
                     targets,
                     weights_of(continuum),
@@ -456,7 +456,7 @@ def adapt_stream(
     return torch.cat(outputs, token_axis), AdaptState(continuum, start, running, segment)
 
 
-def _demands(
+def demanded(
     segment: Tensor,
     targets: Tensor,
     weights: Weights,
@@ -465,8 +465,8 @@ def _demands(
     loss: Callable[[Tensor, Tensor], Tensor],
     rule: str,
     differentiable: bool,
-) -> list[Sums]:
-    """Σ u φᵀ of every level, as minus the gradient of the segment's summed loss, and its grams if the rule needs them."""
+) -> tuple[list[Sums], Tensor, Any]:
+    """Σ u φᵀ of every level, as minus the gradient of the segment's summed loss, its grams if the rule needs them; outputs, state."""
     all_grams: dict[int, tuple[Tensor, Tensor]] = {}
 
     def collect(index: int, phi1: Tensor, phi2: Tensor) -> None:
@@ -482,7 +482,7 @@ def _demands(
     with torch.enable_grad():
         # Fresh copies: the model's state at the start depends on the same θ, and must count as a constant.
         copies = tuple((_copy(w1, differentiable), _copy(w2, differentiable)) for w1, w2 in weights)
-        outputs, _ = forward(segment, copies, start, collect if rule == "dgd" else None)
+        outputs, later = forward(segment, copies, start, collect if rule == "dgd" else None)
         total = loss(outputs, targets).sum()
         flat = [w for pair in copies for w in pair]
         if not total.requires_grad:
@@ -496,7 +496,8 @@ def _demands(
                 f"forward must hand collect on to read (rule='dgd'), got nothing of level {index}"
             )
     pairs = zip(gradients[::2], gradients[1::2], strict=True)
-    return [Sums(-g1, -g2, *all_grams.get(index, ())) for index, (g1, g2) in enumerate(pairs)]
+    asked = [Sums(-g1, -g2, *all_grams.get(index, ())) for index, (g1, g2) in enumerate(pairs)]
+    return asked, outputs, later
 
 
 def _copy(w: Tensor, differentiable: bool) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hope_ref.common.validation import name_difference, positive_integer, scalar
-from hope_ref.config import HopeConfig
+from hope_ref.config import CmsOptions, HopeConfig
 from hope_ref.parallel import checks, states
 from hope_ref.parallel.continuum_memory import ContinuumMemory, ContinuumState
 from hope_ref.parallel.delta_rule import GatedDeltaRule
@@ -114,6 +114,14 @@ class Hope(nn.Module):
         self.embedding = nn.Parameter(nn.init.normal_(drawn, std=config.width**-0.5, generator=generator))
         self.blocks = nn.ModuleList(HopeBlock(config, generator) for _ in range(config.blocks))
         self.norm = nn.Parameter(torch.ones(config.width))
+        if config.learned_rates:
+            self.log_rates = nn.Parameter(torch.tensor(config.level_rates).log())
+
+    @property
+    def cms_options(self) -> CmsOptions:
+        """The options of the levels, with the rates that are learned in place of those of the configuration."""
+        options = self.config.cms_options
+        return options._replace(rates=tuple(self.log_rates.exp())) if self.config.learned_rates else options
 
     # --- forward --------------------------------------------------------------------------------------------------
 

@@ -59,9 +59,7 @@ def adapt(
     Raises:
         ValueError: naming the argument, what it got and what it wants.
     """
-    if not isinstance(model, Hope) or model.config.signal != "task":
-        got = repr(model.config.signal) if isinstance(model, Hope) else type(model).__name__
-        raise ValueError(f"model must be a Hope with signal='task', got {got}")
+    check_model(model)
     tokens = model.check_tokens(tokens)
     batch = tuple(tokens.shape[:-1])
     with torch.set_grad_enabled(differentiable):
@@ -73,16 +71,23 @@ def adapt(
             state = states.mapped(torch.Tensor.detach, state)
         logits, after = continuum_memory.adapt_stream(
             tokens,
-            _forward(model),
-            _loss,
-            AdaptState(_stacked(state.now), _mixers(state.start), _mixers(state.now), state.segment),
-            model.config.cms_options,
+            forward_of(model),
+            loss_of,
+            AdaptState(stacked(state.now), mixers_of(state.start), mixers_of(state.now), state.segment),
+            model.cms_options,
             token_axis=len(batch),
             differentiable=differentiable,
         )
     # Levels hold still within a segment, so those of its start are those of now.
     start, now = (_whole(after.continuum, mixers, model) for mixers in (after.start, after.running))
     return logits, AdaptationState(start, now, after.segment)
+
+
+def check_model(model: Any) -> None:
+    """Raise a ValueError unless it is a model whose levels learn from its own loss."""
+    if not isinstance(model, Hope) or model.config.signal != "task":
+        got = repr(model.config.signal) if isinstance(model, Hope) else type(model).__name__
+        raise ValueError(f"model must be a Hope with signal='task', got {got}")
 
 
 def _checked_state(model: Hope, state: Any, batch: tuple[int, ...]) -> AdaptationState:
@@ -101,7 +106,7 @@ def _checked_state(model: Hope, state: Any, batch: tuple[int, ...]) -> Adaptatio
     return AdaptationState(start, now, segment)
 
 
-def _forward(model: Hope) -> Any:
+def forward_of(model: Hope) -> Any:
     """The model on some tokens with given weights of its levels, as `continuum_memory.adapt` asks for it."""
 
     def forward(
@@ -132,7 +137,7 @@ def _forward(model: Hope) -> Any:
     return forward
 
 
-def _loss(logits: Tensor, targets: Tensor) -> Tensor:
+def loss_of(logits: Tensor, targets: Tensor) -> Tensor:
     """Σ -log p of the targets, in nats."""
     return functional.cross_entropy(
         logits.flatten(0, -2).to(torch.promote_types(logits.dtype, torch.float32)),
@@ -141,7 +146,7 @@ def _loss(logits: Tensor, targets: Tensor) -> Tensor:
     )
 
 
-def _stacked(state: HopeState) -> ContinuumState:
+def stacked(state: HopeState) -> ContinuumState:
     """The levels of all blocks as one."""
     levels = zip(*(block.continuum.levels for block in state.blocks), strict=True)
     joined = tuple(
@@ -150,7 +155,8 @@ def _stacked(state: HopeState) -> ContinuumState:
     return ContinuumState(joined, state.blocks[0].continuum.position)
 
 
-def _mixers(state: HopeState) -> Mixers:
+def mixers_of(state: HopeState) -> Mixers:
+    """What the mixers of all blocks carry, without the levels."""
     return tuple(block.mixer for block in state.blocks), state.position
 
 

@@ -112,6 +112,8 @@ def learned(
 ) -> HopeState:
     """Take one segment's gradients into the sums of every level; move the levels whose chunk is complete."""
     options, blocks = config.cms_options, []
+    if config.learned_rates:
+        options = options._replace(rates=tuple(np.exp(parameters["log_rates"])))
     mixed = mixed_rows(segment, parameters, config, start)
     inputs = level_inputs(mixed, parameters, config, start)
     for index, block_state in enumerate(now.blocks):

@@ -21,6 +21,8 @@ MIXERS = ("self_modifying_titans", "softmax_attention")  # HOPE, HOPE-Attention:
 def parameter_shapes(config: HopeConfig) -> Shapes:
     """The shape of every parameter by name; the head is the embedding itself (tied)."""
     shapes: Shapes = {"embedding": (config.vocabulary, config.width), "norm": (config.width,)}
+    if config.learned_rates:
+        shapes["log_rates"] = (len(config.levels_chunk_sizes),)
     for index in range(config.blocks):
         inside = _mixer_shapes(config) | _level_shapes(config)
         shapes |= {f"blocks.{index}.{name}": shape for name, shape in inside.items()}
@@ -46,6 +48,8 @@ def init(config: HopeConfig) -> Arrays:
     for name, shape in parameter_shapes(config).items():
         if name == "embedding":
             parameters[name] = rng.normal(size=shape) / math.sqrt(width)  # type: ignore[arg-type]
+        elif name == "log_rates":
+            parameters[name] = np.log(config.level_rates)
         elif ".conv_" in name:
             parameters[name] = np.zeros(shape)  # type: ignore[arg-type]
             parameters[name][:, -1] = 1.0  # the token itself

@@ -84,7 +84,7 @@ ERRATA: tuple[Erratum, ...] = (
     Erratum(28, "wrong", "P 4.3", "at β = 0.9 the last 6 gradients hold 50 %, the last 43 hold 99 %", "7 and 44: the paper counts the index from 0.", "momentum.gradients_to_hold"),
     Erratum(29, "wrong", "S 4–5, P 93", r"$\|M k - v\|^2$ with the gradient $(M k - v) k^\top$", r"The gradient is $2 (M k - v) k^\top$; write ½‖·‖², or let η absorb the 2.", "delta_rule.gradient"),
     Erratum(30, "unsupported", "tutorial", "early in a sequence the model generates easier targets: an implicit curriculum", "Not in the paper; to be measured."),
-    Erratum(31, "unsupported", "tutorial", "level 1 can query level 2", "No such query exists at run time: levels meet only through gradients into their initial states."),
+    Erratum(31, "unsupported", "tutorial", "level 1 can query level 2", "No such query exists at run time. With an associative signal nothing passes between levels; with the task's loss a faster level's own update is the gradient sent back through the slower ones [P 3.3]."),
     Erratum(32, "typo", "P section 9", "Table 8, Table 9", "They are Figures 8 and 9."),
     Erratum(33, "wrong", "P Table 2", "average 47.32 (TTT, 760M) and 55.39 (Comba, 1.3B)", "The means of the rows are 49.38 and 55.51.", "tables.averages"),
     Erratum(34, "ambiguous", "P Table 2, P20 Table 1", "different figures for HOPE in the long and the short version", "Always cite the version."),

@@ -59,8 +59,10 @@ def main(arguments: Namespace) -> int:
         return 2
     run = run_of(asked)
     tokens = run.training.tokens
+    how = ", its levels learning" if worth.still is not None else ""
     rows: list[tuple[str, float | None]] = [
-        (f"this model after {asked.step} steps, in windows of {tokens} bytes", worth.model),
+        (f"this model after {asked.step} steps, in windows of {tokens} bytes{how}", worth.model),
+        ("the same, its levels held still", worth.still),
         ("this model, its state carried through the text", worth.carried),
         ("gzip, which has seen the training text", worth.gzip),
         ("pairs of bytes, counted in the training text", worth.bigram),

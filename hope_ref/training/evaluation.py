@@ -6,7 +6,7 @@ import math
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -14,6 +14,7 @@ from hope_ref.common.outputs import writable_folder
 from hope_ref.common.validation import positive_integer
 from hope_ref.parallel.hope import Hope
 from hope_ref.parallel.hope_adaptation import adapt
+from hope_ref.parallel.lessons import read
 from hope_ref.parallel.pretrained import CONFIG, WEIGHTS
 from hope_ref.parallel.sizes import check_fits
 from hope_ref.tasks import text
@@ -46,12 +47,13 @@ class Trained(NamedTuple):
 class Worth(NamedTuple):
     """Bits per byte of one text."""
 
-    model: float
+    model: float  # read as in training: with continuum="meta" its levels learn in every window
     carried: float | None  # with the state carried through the whole text
     bigram: float | None  # None without the training text, as for gzip
     gzip: float | None
     entropy: float
     bytes: int
+    still: float | None = None  # of a model whose levels learn while they read: with levels that stand still
 
 
 def trained(path: str | Path, device: str = "auto") -> Trained:
@@ -128,14 +130,23 @@ def run_of(model: Trained) -> Run:
 
 @torch.no_grad()
 def bits_per_byte(
-    model: Hope, data: text.Bytes, settings: TrainingSettings, device: torch.device, *, carry: bool = False
+    model: Hope,
+    data: text.Bytes,
+    settings: TrainingSettings,
+    device: torch.device,
+    *,
+    carry: bool = False,
+    still: bool = False,
 ) -> float:
     """Mean -log₂ p(next byte) over a text of at least two bytes.
 
     Windows of the length of training begin afresh, as they did in training; with ``carry`` one state goes through the
-    whole text, in as many lanes side by side as a batch has sequences.
+    whole text, in as many lanes side by side as a batch has sequences. The levels of a model that was trained with
+    ``continuum="meta"`` learn while they read, unless they are to stand ``still``.
     """
-    total, count, state = 0.0, 0, None
+    learning = settings.continuum == "meta" and not still
+    total, count = 0.0, 0
+    state: Any = None
     lanes = min(settings.batch, max(1, (len(data) - 1) // settings.tokens)) if carry else 1
     source = (
         map(torch.from_numpy, text.stream(data, settings.tokens, lanes))
@@ -145,7 +156,12 @@ def bits_per_byte(
     for piece in source:
         piece = piece.to(device)
         with autocast(settings, device):
-            logits, after = model(piece[:, :-1], state)
+            if learning and settings.meta_mixers == "emptied" and not carry:
+                logits, after = read(model, piece[:, :-1]), None
+            elif learning:
+                logits, after = adapt(model, piece[:, :-1], state)
+            else:
+                logits, after = model(piece[:, :-1], state)
         number = piece[:, 1:].numel()
         total += float(cross_entropy(logits, piece[:, 1:])) * number
         count += number
@@ -177,6 +193,9 @@ def evaluate(asked: Trained, path: str | Path | None = None, *, carry: bool = Fa
         None if seen is None else text.gzip_bits(seen, data),
         text.byte_entropy(data),
         len(data),
+        bits_per_byte(asked.model, data, settings, asked.device, still=True)
+        if settings.continuum == "meta"
+        else None,
     )
     if not math.isfinite(worth.model) or (carry and not math.isfinite(worth.carried or 0.0)):
         raise ValueError(

@@ -78,7 +78,7 @@ class Trainer:
         windows = data.batch(self.run, self.parts, self.step, world.rank, world.size).to(world.device)
         self.optimizer.zero_grad()
         with autocast(settings, world.device):
-            loss = self.objective(windows)
+            loss = self.objective(windows, optimizers.is_plain(settings, self.step))
         loss.backward()
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         norm = nn.utils.get_total_norm(gradients)

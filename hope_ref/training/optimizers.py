@@ -40,6 +40,11 @@ def learning_rate(settings: TrainingSettings, step: int) -> float:
     return _cosine(rate, 0.0, min(1.0, max(step + 1 - rising, 0.0) / max(steps - rising, 1.0)))
 
 
+def is_plain(settings: TrainingSettings, step: int) -> bool:
+    """Whether step number ``step``, counted from 0, of a training with ``continuum="meta"`` is an ordinary one."""
+    return settings.meta_plain > 0 and (step + 1) % settings.meta_plain == 0
+
+
 def _cosine(start: float, end: float, share: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
 
@@ -75,7 +80,7 @@ def make(model: Hope, settings: TrainingSettings) -> Stepper:
     if taken:
         betas = (*settings.betas, M3_BETA3)
         made = Together(M3(taken, settings.lr, betas, slow_every=settings.slow_every), adamw)
-    if settings.continuum == "every_step":
+    if settings.continuum != "scheduled":
         return made
     levels: list[dict[str, Any]] = []
     for index, chunk_size in enumerate(model.config.levels_chunk_sizes):

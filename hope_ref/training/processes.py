@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from hope_ref.parallel.hope import Hope
+from hope_ref.parallel.lessons import learn
 from hope_ref.training.settings import TrainingSettings
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64}  # of the parameters
@@ -85,16 +86,24 @@ def joined(settings: TrainingSettings) -> Iterator[World]:
 class Objective(nn.Module):
     """The model with its loss: mean -log p(next byte), in nats, of windows (B, T + 1).
 
-    What leaves a module that DDP wraps must lead to every parameter: hence the loss alone, without the model's state.
+    With ``continuum="meta"`` the levels learn while they read the window, each from where training has them start, and
+    the loss flows through their updates [P 73, p. 28, p. 31]. What leaves a module that DDP wraps must lead to every parameter: hence the loss alone, without the model's state.
     """
 
-    def __init__(self, model: Hope, recompute: bool) -> None:
+    def __init__(self, model: Hope, settings: TrainingSettings) -> None:
         super().__init__()
-        self.model, self.recompute = model, recompute
+        self.model, self.settings = model, settings
 
-    def forward(self, windows: Tensor) -> Tensor:
-        """The loss, a number."""
-        logits, _ = self.model(windows[:, :-1], recompute=self.recompute)
+    def forward(self, windows: Tensor, plain: bool = False) -> Tensor:
+        """The loss, a number; ``plain``: the levels stand still whatever the settings say."""
+        settings = self.settings
+        if settings.continuum == "meta" and not plain:
+            emptied = settings.meta_mixers == "emptied"
+            logits, _ = learn(
+                self.model, windows, emptied=emptied, segments=settings.meta_segments, differentiable=True
+            )
+        else:
+            logits, _ = self.model(windows[:, :-1], recompute=settings.recompute)
         return cross_entropy(logits, windows[:, 1:])
 
 
@@ -111,7 +120,7 @@ def spread(model: Hope, settings: TrainingSettings, world: World) -> nn.Module:
     the optimiser's state stay in shards. Its blocks cannot be units of their own, because a state is made of parameters
     before any block runs. Raises: ValueError if a parameter is a single number, which has no shards.
     """
-    objective = Objective(model, settings.recompute)
+    objective = Objective(model, settings)
     if world.size == 1:
         return objective
     if settings.parallelism == "fsdp":
@@ -135,7 +144,7 @@ def spread(model: Hope, settings: TrainingSettings, world: World) -> nn.Module:
 def _leaves_some_unused(objective: Objective, settings: TrainingSettings, world: World) -> bool:
     """Whether no gradient reaches some parameter, as in an ablation (writing=...): DDP has to know. Tried on one sequence."""
     objective(torch.zeros(1, settings.tokens + 1, dtype=torch.int64, device=world.device)).backward()
-    found = any(parameter.grad is None for parameter in objective.parameters())
+    found = settings.meta_plain > 0 or any(parameter.grad is None for parameter in objective.parameters())
     objective.zero_grad()
     return found
 

@@ -12,14 +12,15 @@ import torch
 
 from hope_ref.common.documented import documented
 from hope_ref.common.files import json_object
-from hope_ref.common.validation import one_of, positive_integer, scalar
+from hope_ref.common.validation import one_of, positive_integer, scalar, whole_number
 from hope_ref.config import HopeConfig
 from hope_ref.parallel.hope import Hope
 from hope_ref.parallel.sizes import parameter_count
 
 Schedule = Literal["one_cycle", "cosine", "constant"]
 OptimizerName = Literal["adamw", "m3"]
-Continuum = Literal["every_step", "scheduled"]
+Continuum = Literal["every_step", "scheduled", "meta"]
+MetaMixers = Literal["carried", "emptied"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["float32", "bfloat16", "float64"]
 Parallelism = Literal["ddp", "fsdp"]
@@ -27,6 +28,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "schedule": get_args(Schedule),
     "optimizer": get_args(OptimizerName),
     "continuum": get_args(Continuum),
+    "meta_mixers": get_args(MetaMixers),
     "device": get_args(Device),
     "precision": get_args(Precision),
     "parallelism": get_args(Parallelism),
@@ -62,7 +64,13 @@ class TrainingSettings:
     slow_every: int = 100
     """Steps between two moves of M3's slow momentum."""
     continuum: Continuum = "every_step"
-    """When the levels of the continuum memory move in training; "scheduled": level ℓ once in C^(ℓ) tokens [S 15, P 71]."""
+    """How the levels of the continuum memory are trained: their starts by every step; "scheduled", level ℓ once in C^(ℓ) tokens [S 15, P 71]; "meta", through the updates that they make while reading a window [P 73]."""
+    meta_mixers: MetaMixers = "carried"
+    """With "meta": whether mixers go through the whole window, or begin anew ("emptied") with every chunk of the fastest level."""
+    meta_segments: int = 0
+    """With "meta": truncation after so many chunks of the fastest level; beyond, what a level has moved by counts as a constant. 0: none."""
+    meta_plain: int = 0
+    """With "meta": one step in so many is an ordinary one, with levels that stand still. 0: none is."""
     seed: int = 0
     """Seed of the windows of every step; that of the starting values is the model's."""
     device: Device = "auto"
@@ -89,8 +97,15 @@ class TrainingSettings:
             one_of(name, getattr(self, name), allowed)
         for name in ("steps", "batch", "tokens", "slow_every", "log_every", "checkpoint_every"):
             object.__setattr__(self, name, positive_integer(name, getattr(self, name)))
-        for name, least in (("seed", 0), ("evaluate_every", 0), ("evaluate_bytes", 2), ("schedule_start", 0)):
-            object.__setattr__(self, name, _integer(name, getattr(self, name), least))
+        for name, least in (
+            ("seed", 0),
+            ("evaluate_every", 0),
+            ("evaluate_bytes", 2),
+            ("schedule_start", 0),
+            ("meta_segments", 0),
+            ("meta_plain", 0),
+        ):
+            object.__setattr__(self, name, whole_number(name, getattr(self, name), least))
         if self.seed >= 2**63:
             raise ValueError(f"seed must be < 2**63, got {self.seed}")
         if self.schedule_start >= self.steps:
@@ -109,6 +124,11 @@ class TrainingSettings:
         object.__setattr__(self, "betas", betas)
         if not isinstance(self.recompute, bool):
             raise ValueError(f"recompute must be True or False, got {self.recompute!r}")
+        if self.continuum == "meta":
+            if self.recompute:
+                raise ValueError("recompute must be False with continuum='meta', got True")
+            if self.parallelism == "fsdp":
+                raise ValueError("parallelism must be 'ddp' with continuum='meta', got 'fsdp'")
 
     def to_dict(self) -> dict[str, Any]:
         """Every setting by name."""
@@ -147,6 +167,14 @@ class Run:
                 )
         if self.config.vocabulary < BYTES:
             raise ValueError(f"vocabulary must be >= {BYTES} for bytes, got {self.config.vocabulary}")
+        size, tokens = self.config.levels_chunk_sizes[0], self.training.tokens
+        if self.training.continuum == "meta" and self.config.signal != "task":
+            raise ValueError(f"signal must be 'task' with continuum='meta', got {self.config.signal!r}")
+        if self.training.continuum == "meta" and (tokens % size or tokens < 2 * size):
+            raise ValueError(
+                f"tokens must be at least two chunks of the fastest level, and whole ones, 2 * {size}, "
+                f"with continuum='meta', got {tokens}"
+            )
         if self.config.seed is None:
             raise ValueError("seed must be an integer >= 0 in the config of a run, got None")
         if self.text is not None and not isinstance(self.text, str):
@@ -240,9 +268,3 @@ def _known(kind: type[Kind], given: Mapping[str, Any]) -> dict[str, Any]:
     if unknown:
         raise ValueError(f"unknown key {', '.join(unknown)}; known: {', '.join(known)}")
     return dict(given)
-
-
-def _integer(name: str, value: Any, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name} must be an integer >= {least}, got {value!r}")
-    return value

@@ -287,7 +287,7 @@ def test_fit_is_the_training_loop(tmp_path: Path) -> None:
     wanted = train(run, tmp_path / "run").model
     run, parts = data.prepared(run)
     model = run.model()
-    objective = Objective(model, recompute=False)
+    objective = Objective(model, run.training)
     found = fitting.fit(model, lambda step: objective(data.batch(run, parts, step)), run.training)
     assert found.steps == 5
     for (name, one), other in zip(model.named_parameters(), wanted.parameters(), strict=True):
@@ -319,7 +319,7 @@ def test_fit_wants_a_stepper_for_other_models() -> None:
 
 
 @pytest.mark.parametrize("name", fitting.MODELS)
-@pytest.mark.parametrize("width", [32, 64])
+@pytest.mark.parametrize("width", [32, pytest.param(64, marks=pytest.mark.slow)])
 def test_models_have_equal_sizes(name: str, width: int) -> None:
     config = HopeConfig(width=width, heads=2, vocabulary=64, levels_chunk_sizes=(128, 512))
     with torch.device("meta"):

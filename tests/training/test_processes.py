@@ -19,6 +19,14 @@ from hope_ref.training.settings import TrainingSettings
 KINDS: dict[str, dict[str, Any]] = {
     "ddp": {"optimizer": "m3", "continuum": "scheduled", "slow_every": 3},
     "unused": {"steps": 7, "writing": ("k", "v")},  # an ablation: some parameters get no gradient
+    "meta": {
+        "continuum": "meta",
+        "tokens": 48,
+        "meta_mixers": "emptied",
+        "meta_segments": 2,
+        "meta_plain": 4,
+        "learned_rates": True,
+    },
     "fsdp": {"parallelism": "fsdp", "continuum": "scheduled", "precision": "float64"},
 }
 # By address, not `--standalone`: that one looks for this machine's name, which not every machine knows.
@@ -46,7 +54,7 @@ def made_late(*arguments):
 
 loop.Trainer.__init__ = made_late
 found = {}
-for kind in ("unused", "ddp", "fsdp"):
+for kind in ("unused", "ddp", "meta", "fsdp"):
     run = Run.from_json((folder / f"{kind}.json").read_text())
     train(run, folder / kind, until=5)
     train(run, folder / kind, resume=True)

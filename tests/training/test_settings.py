@@ -35,6 +35,8 @@ BAD: list[tuple[str, Any, str]] = [
     ("checkpoint_every", 0, "checkpoint_every must be an integer >= 1, got 0"),
     ("evaluate_every", -1, "evaluate_every must be an integer >= 0, got -1"),
     ("evaluate_bytes", 1, "evaluate_bytes must be an integer >= 2, got 1"),
+    ("meta_segments", -1, "meta_segments must be an integer >= 0, got -1"),
+    ("meta_plain", 1.0, "meta_plain must be an integer >= 0, got 1.0"),
     ("recompute", 1, "recompute must be True or False, got 1"),
     *[(name, "other", f"{name} must be one of {allowed[0]!r}") for name, allowed in CHOICES.items()],
 ]
