@@ -162,6 +162,8 @@ class HopeConfig:
 
     mixer: Mixer = "self_modifying_titans"
     """First sub-layer of a block: HOPE's own, "softmax_attention" for HOPE-Attention [P 9], or a baseline."""
+    window: int = 0
+    """Tokens that "softmax_attention" sees, the token itself among them [P 63]; 0: all so far."""
     beta_max: float = 1.0
     """Largest β of "gated_delta_rule", in (0, 2]; above 1 its factor along the key may be negative."""
     gated: bool = True
@@ -205,6 +207,9 @@ class HopeConfig:
         if self.convolution_width != 0 or isinstance(self.convolution_width, bool):
             width = _described("convolution_width", self.convolution_width, "a width >= 1, or 0 for none")
             object.__setattr__(self, "convolution_width", width)
+        if self.window != 0 or isinstance(self.window, bool):
+            window = _described("window", self.window, "a number of tokens >= 1, or 0 for all")
+            object.__setattr__(self, "window", window)
         if self.mixer == "softmax_attention" and self.head_width % 2:
             raise ValueError(f"width of a head must be even for rotary positions, got {self.head_width}")
         seed = self.seed

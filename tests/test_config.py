@@ -19,7 +19,7 @@ DEFAULTS = {
     "hidden": None, "memory_chunk_size": 16, "projection_chunk_size": 16, "eta_init": (0.7, 0.1),
     "alpha_init": 0.999, "memory_w1_std": 0.0, "target": "self", "read": "post", "read_skip": False,
     "adaptive_query": False, "target_gradient": "flow", "order": "fast_to_slow", "signal": "task", "rule": "gd",
-    "variant": "sequential", "levels_chunk_sizes": (512, 2048, 8192), "cms_rate": None, "nested_rate": 0.1, "learned_rates": False,
+    "variant": "sequential", "levels_chunk_sizes": (512, 2048, 8192), "cms_rate": None, "nested_rate": 0.1, "learned_rates": False, "window": 0,
     "vocabulary": 256, "blocks": 2, "mixer": "self_modifying_titans", "beta_max": 1.0, "gated": True, "seed": 0,
 }  # fmt: skip
 PRINTED = {
@@ -210,7 +210,7 @@ CHANGES: dict[str, Any] = {
     **{name: not getattr(HopeConfig(), name) for name in SWITCHES},
     "width": 32, "heads": 2, "vocabulary": 5, "blocks": 1, "hidden": 3, "memory_chunk_size": 8,
     "projection_chunk_size": 8, "eta_max": 0.9, "surprise_bound": 0, "writing": (), "inner_momentum": 0.5,
-    "convolution_width": 0, "levels_chunk_sizes": (2,), "cms_rate": 0.1, "nested_rate": 0, "beta_max": 2,
+    "convolution_width": 0, "levels_chunk_sizes": (2,), "cms_rate": 0.1, "nested_rate": 0, "beta_max": 2, "window": 3,
 }  # fmt: skip
 
 

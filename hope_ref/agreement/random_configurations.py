@@ -105,7 +105,10 @@ def drawn(seed: int, *, bounded: bool = False) -> Drawn:
     for name in parameters:
         if name.endswith("alpha_bias"):
             parameters[name] = np.array(rng.uniform(1, 5))
-    return Drawn(config, rng.integers(VOCABULARY, size=rng.integers(26)), parameters)
+    tokens = rng.integers(VOCABULARY, size=rng.integers(26))
+    if mixer == "softmax_attention":
+        config = config.replace(window=int(rng.integers(8)))
+    return Drawn(config, tokens, parameters)
 
 
 def reference_results(problem: Drawn, parameters: dict[str, Array] | None = None) -> dict[str, Array]:

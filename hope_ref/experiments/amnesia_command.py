@@ -15,7 +15,7 @@ from tqdm import tqdm
 from hope_ref.common.files import replacing
 from hope_ref.common.outputs import replaceable, writable_folder
 from hope_ref.common.validation import positive_integer, whole_number
-from hope_ref.experiments import amnesia
+from hope_ref.experiments import SHIPPED, amnesia
 from hope_ref.parallel.hope import Hope
 from hope_ref.parallel.pretrained import CONFIG, WEIGHTS
 from hope_ref.tasks.languages import CHANCE, WORDS
@@ -86,7 +86,7 @@ def show(out: Path, steps: int = amnesia.STEPS, seed: int = 0, *, shipped: bool 
     try:
         with flushed_denormals():
             model, seconds = _model(steps, seed, shipped)
-            rows = amnesia.table(model, Hope.load(amnesia.SHIPPED / "ordinary"), seed)
+            rows = amnesia.table(model, Hope.load(SHIPPED / "ordinary"), seed)
     finally:
         torch.set_num_threads(threads)
     print("\n".join(lines(rows, steps, seconds)))
@@ -100,7 +100,7 @@ def show(out: Path, steps: int = amnesia.STEPS, seed: int = 0, *, shipped: bool 
 def _model(steps: int, seed: int, shipped: bool) -> tuple[Hope, float]:
     """The model with a learned start, and the seconds that it took; 0 if it was shipped."""
     if shipped:
-        return Hope.load(amnesia.SHIPPED / "learned"), 0.0
+        return Hope.load(SHIPPED / "learned"), 0.0
     start = time.perf_counter()
     with tqdm(total=steps, desc="learn to remember", unit="step", leave=False, disable=None) as bar:
 

@@ -109,7 +109,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "linear attention": {"mixer": "linear_attention"},
     "softmax attention": {"mixer": "softmax_attention"},
 }  # by the names of the tables: what a model's configuration has beside that of HOPE
-ELSEWHERE = ("vocabulary", "blocks", "mixer", "beta_max", "gated", "learned_rates", "seed")
+ELSEWHERE = ("vocabulary", "blocks", "mixer", "beta_max", "gated", "learned_rates", "window", "seed")
 
 
 def memory_options(config: HopeConfig) -> dict[str, Any]:

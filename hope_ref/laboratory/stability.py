@@ -154,8 +154,17 @@ def random_stream(length: int, width: int, seed: int) -> Array:
 WIDTH = 16
 STARTS = ("init", "random")
 SHARES_OUT = ("heads", "input_projection", "convolution_width")  # split or feed the memories in a layer
-CONTINUUM = ("levels_chunk_sizes", "cms_rate", "nested_rate", "order", "signal", "rule", "variant")
-AROUND = ("vocabulary", "blocks", "mixer", "beta_max", "gated", "seed")  # of the model around them
+CONTINUUM = (
+    "levels_chunk_sizes",
+    "cms_rate",
+    "learned_rates",
+    "nested_rate",
+    "order",
+    "signal",
+    "rule",
+    "variant",
+)
+AROUND = ("vocabulary", "blocks", "mixer", "window", "beta_max", "gated", "seed")  # of the model around them
 VALUES: dict[str, tuple[Any, ...]] = {
     "width": (8, 16, 32),
     "hidden": (None, 64),

@@ -45,7 +45,7 @@ class MixerState(NamedTuple):
 
 
 class AttentionState(NamedTuple):
-    """What attention carries: all keys, already rotated, and all values."""
+    """What attention carries: all keys, already rotated, and all values; with a window W the last W - 1, not rotated."""
 
     keys: Tensor  # (..., heads, t, d / heads)
     values: Tensor  # (..., heads, t, d / heads)
@@ -126,23 +126,32 @@ def output(x: Tensor, answers: Tensor, parameters: Tensors) -> Tensor:
 def attention_layer(
     x: Tensor, parameters: Tensors, config: HopeConfig, state: AttentionState
 ) -> tuple[Tensor, AttentionState]:
-    """y_t = x_t + W_o Σ_{s≤t} softmax_s(⟨q_t, k_s⟩/√d) v_s per head, rotary; equals `reference.hope.attention_layer` [P 9, D]."""
+    """y_t = x_t + W_o Σ_{s≤t} softmax_s(⟨q_t, k_s⟩/√d) v_s per head, rotary; equals `reference.hope.attention_layer` [P 8.3, D].
+
+    With a window W the sum is over t - W < s ≤ t [P 63], and the state holds the last W - 1 keys as they were before they
+    were turned: only t - s matters to the product of two turned vectors, so positions may count from any token.
+    """
     n = rms_norm(x, parameters["norm"])
     key, value, query = (split(functional.linear(n, parameters[name]), config.heads) for name in PROJECTIONS)
-    start, length = state.keys.shape[-2], x.shape[-2]
-    keys = torch.cat([state.keys, rotary(key, start)], -2)
+    start, length, window = state.keys.shape[-2], x.shape[-2], config.window
+    keys = torch.cat([state.keys, key if window else rotary(key, start)], -2)
     values = torch.cat([state.values, value], -2)
-    query = rotary(query, start)
+    query, after = rotary(query, start), AttentionState(keys, values)
+    if window:
+        cut = max(start + length - (window - 1), 0)
+        kept = (z[..., cut:, :].clone() for z in (keys, values))  # and nothing of what is behind them
+        keys, after = rotary(keys, 0), AttentionState(*kept)
     if length == 0:
-        return x, AttentionState(keys, values)
+        return x, after
     # Where a gradient may be wanted, so may be a second one, which the fused kernels do not have.
     with sdpa_kernel(SDPBackend.MATH) if torch.is_grad_enabled() else nullcontext():
-        if start == 0:
+        if start == 0 and not 0 < window < length:
             answers = functional.scaled_dot_product_attention(query, keys, values, is_causal=True)
         else:
             past = torch.ones(length, start + length, dtype=torch.bool, device=x.device).tril(start)
+            past = past.triu(start - window + 1) if window else past
             answers = functional.scaled_dot_product_attention(query, keys, values, attn_mask=past)
-    return x + functional.linear(joined(answers), parameters["output"]), AttentionState(keys, values)
+    return x + functional.linear(joined(answers), parameters["output"]), after
 
 
 # --- modules --------------------------------------------------------------------------------------------------------
@@ -264,7 +273,7 @@ class Convolved(Mixer):
 
 
 class SoftmaxAttention(Mixer):
-    """Causal softmax attention with rotary positions: HOPE-Attention's. `attention_layer` [P 9, D]."""
+    """Causal softmax attention with rotary positions: HOPE-Attention's; with a ``window``, over that. `attention_layer` [P 63, 8.3, D]."""
 
     def __init__(self, config: HopeConfig, generator: torch.Generator | None = None) -> None:
         if config.head_width % 2:
@@ -279,8 +288,9 @@ class SoftmaxAttention(Mixer):
         return AttentionState(self.norm.new_zeros(shape), self.norm.new_zeros(shape))
 
     def like_state(self, lead: tuple[int, ...], position: int) -> AttentionState:
-        """All keys and values so far."""
-        like = self.norm.detach()[0].expand(*lead, self.config.heads, position, self.config.head_width)
+        """All keys and values so far, or those that a window still holds."""
+        seen = min(position, self.config.window - 1) if self.config.window else position
+        like = self.norm.detach()[0].expand(*lead, self.config.heads, seen, self.config.head_width)
         return AttentionState(like, like)
 
     def forward(
@@ -291,7 +301,7 @@ class SoftmaxAttention(Mixer):
         recompute: bool = False,
         backend: str = "torch",
     ) -> tuple[Tensor, AttentionState]:
-        """As `Mixer.forward`; the state grows with every token, ``recompute`` has no effect."""
+        """As `Mixer.forward`; the state grows with every token, up to the window, ``recompute`` has no effect."""
         self.check_backend(backend)
         state = self.initial_state(x.shape[:-2]) if state is None else state
         return attention_layer(x, self.tensors(), self.config, state)

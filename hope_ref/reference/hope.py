@@ -36,7 +36,7 @@ class TitansState(NamedTuple):
 
 
 class AttentionState(NamedTuple):
-    """What attention carries: all keys, already rotated, and all values."""
+    """What attention carries: all keys, already rotated, and all values; with a window W the last W - 1, not rotated."""
 
     keys: Array  # (t, heads, d / heads)
     values: Array  # (t, heads, d / heads)
@@ -202,9 +202,11 @@ def initial_titans_state(parameters: Arrays, config: HopeConfig) -> TitansState:
 def attention_layer(
     x: Array, parameters: Arrays, config: HopeConfig, state: AttentionState
 ) -> tuple[Array, AttentionState]:
-    """y_t = x_t + W_o Σ_{s≤t} softmax_s(⟨q_t, k_s⟩/√d) v_s per head, q and k rotated by their positions: HOPE-Attention [P 9, D]."""
+    """y_t = x_t + W_o Σ_{s≤t} softmax_s(⟨q_t, k_s⟩/√d) v_s per head, q and k rotated by their positions: HOPE-Attention [P 8.3, D]; over the last ``window`` tokens, if there is one [P 63]."""
     n = rms_norm(x, parameters["norm"])  # (T, d)
     key, value, query = (split(n @ parameters[name].T, config.heads) for name in PROJECTIONS)
+    if config.window:
+        return _in_window(x, key, value, query, parameters, config.window, state)
     start = len(state.keys)
     turned = np.array([rotary(k, start + t) for t, k in enumerate(key)]).reshape(key.shape)
     keys = np.concatenate([state.keys, turned])  # (start + T, heads, d / heads)
@@ -220,6 +222,27 @@ def attention_layer(
     return y, AttentionState(keys, values)
 
 
+def _in_window(
+    x: Array, key: Array, value: Array, query: Array, parameters: Arrays, window: int, state: AttentionState
+) -> tuple[Array, AttentionState]:
+    """The same over the last W tokens, s in (t - W, t] [P 63]. Only t - s matters to a turned pair: a key is turned back by its age."""
+    keys, values = state
+    y = x.copy()
+    for t in range(len(x)):
+        keys, values = (
+            np.concatenate([old, new[t : t + 1]])[-window:] for old, new in ((keys, key), (values, value))
+        )
+        turned = np.array([rotary(k, -age) for k, age in zip(keys, reversed(range(len(keys))), strict=True)])
+        score = np.einsum("shd,hd->hs", turned, query[t]) / np.sqrt(query.shape[-1])
+        share = np.exp(score - score.max(axis=1, keepdims=True))
+        share /= share.sum(axis=1, keepdims=True)
+        y[t] += parameters["output"] @ np.einsum("hs,shd->hd", share, values).reshape(-1)
+        keys, values = (
+            z[max(len(z) - (window - 1), 0) :] for z in (keys, values)
+        )  # what the next token sees
+    return y, AttentionState(keys, values)
+
+
 def initial_attention_state(parameters: Arrays, config: HopeConfig) -> AttentionState:
     """No keys, no values."""
     empty = np.zeros((0, config.heads, len(parameters["norm"]) // config.heads))
@@ -229,7 +252,8 @@ def initial_attention_state(parameters: Arrays, config: HopeConfig) -> Attention
 def first_state(parameters: Arrays, config: HopeConfig, position: int = 0) -> TitansState | AttentionState:
     """The state of a block's mixer before its first token; or, in its shapes, after ``position`` tokens."""
     if config.mixer == "softmax_attention":
-        rows = np.broadcast_to(0.0, (position, config.heads, config.head_width))
+        seen = min(position, config.window - 1) if config.window else position
+        rows = np.broadcast_to(0.0, (seen, config.heads, config.head_width))
         return AttentionState(rows, rows) if position else initial_attention_state(parameters, config)
     state = initial_titans_state(parameters, config)
     return state._replace(heads=tuple(head._replace(position=position) for head in state.heads))

@@ -208,7 +208,8 @@ def state_size(config: HopeConfig, mixer: str = MIXERS[0]) -> Parts:
     one_of("mixer", mixer, MIXERS)
     found: list[Arrays] = []
     if mixer == "softmax_attention":
-        found.append(Arrays("keys and values", (LENGTH, WIDTH), 2))
+        kept = config.window - 1 if config.window else LENGTH  # once so many have been seen
+        found.append(Arrays("keys and values", (kept, WIDTH), 2))
     elif config.convolution_width:
         found.append(Arrays("convolutions", (KERNEL - 1, WIDTH), 3))
     parts = _parts(found)

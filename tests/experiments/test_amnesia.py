@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from hope_ref.experiments import amnesia, amnesia_command
-from hope_ref.experiments.amnesia import SHIPPED
+from hope_ref.experiments import SHIPPED, amnesia, amnesia_command
 from hope_ref.parallel import lessons
 from hope_ref.parallel.hope import Hope
 from hope_ref.tasks.languages import WORDS

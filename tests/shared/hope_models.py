@@ -28,6 +28,7 @@ FEW: dict[str, HopeConfig] = {
     "linear, dgd": HopeConfig(**SMALL, architecture="linear", rule="dgd", variant="nested"),
     "task": HopeConfig(**(SMALL | {"signal": "task", "variant": "independent"})),
     "attention": HopeConfig(**SMALL, heads=2, mixer=ATTENTION),
+    "attention in a window": HopeConfig(**SMALL, heads=2, mixer=ATTENTION, window=4),
 }
 
 

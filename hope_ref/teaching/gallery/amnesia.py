@@ -24,10 +24,11 @@ LABELS = (
 
 def measured() -> list[Row]:
     """The table of the shipped models, by a seed that neither has seen."""
+    from hope_ref.experiments import SHIPPED
     from hope_ref.experiments import amnesia as experiment
     from hope_ref.parallel.hope import Hope
 
-    model, ordinary = (Hope.load(experiment.SHIPPED / name) for name in ("learned", "ordinary"))
+    model, ordinary = (Hope.load(SHIPPED / name) for name in ("learned", "ordinary"))
     return experiment.table(model, ordinary, 2026)
 
 
