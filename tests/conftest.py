@@ -6,6 +6,8 @@ first, so that none is left to the end.
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Generator
 from typing import Any
 
 import pytest
@@ -35,6 +37,17 @@ LONGEST = (
     "tests/teaching/test_exercises.py",
     "notebooks/",
 )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, Any, Any]:
+    """Ten thousand tests stay until the end: to look for garbage among them, while they come and later, takes seconds."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -56,9 +56,12 @@ def largest_difference(state: list[Any], other: reference.HopeState) -> float:
 @pytest.mark.parametrize(("heads", "blocks"), MODELS)
 def test_it_is_the_reference(heads: int, blocks: int, noise: float) -> None:
     parameters, config = model(heads, blocks, noise)
+    other, other_state = reference.hope([], parameters, config)
     for length in (0, 1, C - 1, C, C + 1, 2 * C + 3):
+        more = TOKENS[len(other) : length]  # the reference goes on, the page begins again
+        answers, other_state = reference.hope(more, parameters, config, other_state)
+        other = np.concatenate([other, answers])
         logits, state = minimal.hope(TOKENS[:length], parameters)
-        other, other_state = reference.hope(TOKENS[:length], parameters, config)
         np.testing.assert_allclose(logits, other, rtol=0, atol=1e-12)
         assert largest_difference(state, other_state) <= 1e-12
 
@@ -67,7 +70,7 @@ def test_it_is_the_reference(heads: int, blocks: int, noise: float) -> None:
 def test_a_stream_may_be_cut_anywhere(heads: int, blocks: int) -> None:
     parameters, _ = model(heads, blocks)
     other, other_state = expected(heads, blocks)
-    for cut in (0, 1, 2, C - 1, C, C + 1, 2 * C, 2 * C + 2, 2 * C + 3):
+    for cut in (0, 1, C - 1, C, C + 1, 2 * C + 3):
         first, between = minimal.hope(TOKENS[:cut], parameters)
         second, state = minimal.hope(TOKENS[cut:], parameters, state=between)
         np.testing.assert_allclose(np.concatenate([first, second]), other, rtol=0, atol=1e-12)

@@ -8,6 +8,7 @@ in the place of the handwritten derivatives: the compiler makes its own.
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -201,3 +202,9 @@ def unit_lower_solve(system: Tensor, target: Tensor) -> Tensor:
     if by_hand():
         return _UnitLowerSolve.apply(system, target)[0]
     return product(unit_lower_inverse(system), target)
+
+
+# PyTorch asks for the signature of `forward` at every call, and building it takes as long as a small product.
+for _function in (_Apply, _ThroughSilu, _UnitLowerSolve):
+    _forward: Any = _function.forward
+    _forward.__signature__ = inspect.signature(_forward)

@@ -444,10 +444,10 @@ def outcome(path):
 
 
 def test_whatever_is_damaged_is_refused_or_harmless(honest, tmp_path):
-    """320 files: a ValueError of one line, or the honest vector to the last bit; and little memory for it."""
+    """160 files: a ValueError of one line, or the honest vector to the last bit; and little memory for it."""
     rng, path, kinds, harm = random.Random(15), tmp_path / "a.npz", set(), 0
     tracemalloc.start()
-    for number in range(320):
+    for number in range(160):
         vector, content, text, kind = damaged(rng, honest)
         path.write_bytes(content)
         path.with_suffix(".json").write_bytes(text)
@@ -462,7 +462,7 @@ def test_whatever_is_damaged_is_refused_or_harmless(honest, tmp_path):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(kinds) == 8
-    assert 240 < harm < 320, "some flips hit what nobody reads"
+    assert 120 < harm < 160, "some flips hit what nobody reads"
     assert peak < 10 * 2**20
 
 

@@ -19,11 +19,11 @@ NOT_HIDDEN = """
 import json, torch
 from hope_ref.parallel import chunks
 hidden = []
-q, k, v = torch.randn(3, 9, 4)
+q, k, v = torch.randn(3, 6, 4)
 for backend in ("torch", "triton"):
     for value in (float("nan"), float("inf")):
         for wrong in range(4):
-            u, eta, alpha, start = v.clone(), torch.full((9,), 0.5), torch.full((9,), 0.9), torch.zeros(4, 4)
+            u, eta, alpha, start = v.clone(), torch.full((6,), 0.5), torch.full((6,), 0.9), torch.zeros(4, 4)
             (u[5], eta[5:6], alpha[5:6], start[1])[wrong].fill_(value)
             y, end = chunks.recurrence(q, k, u, eta, alpha, start, 4, "after_decay", backend)
             if torch.isfinite(end).all():

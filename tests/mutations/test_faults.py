@@ -48,18 +48,13 @@ def test_what_cannot_be_planted_is_named(tmp_path: Path, changes: dict[str, obje
     assert planted(tmp_path, **changes).problem(tmp_path) == message
 
 
-OPTIONS = [
-    "-c",
-    "/dev/null",
-    "--rootdir",
-    ".",
-    "-p",
-    "no:nbval",
-    "-p",
-    "no:xdist",
-    "-p",
-    "no:pytest_cov",
-]  # nothing of this repository
+OPTIONS = ["-c", "/dev/null", "--rootdir", "."]  # nothing of this repository
+
+
+@pytest.fixture(autouse=True)
+def without_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The runs that the tests start need none, and they take longer to load than the rest."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
 
 
 def test_a_caught_fault_names_its_test(tmp_path: Path) -> None:

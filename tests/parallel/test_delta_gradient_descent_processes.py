@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ SHARES = {"equal": 4, "unequal": 6, "the other has none": 8}  # rows of the firs
 # All cases in one start, which takes seconds.
 WORKER = """
 import sys
+from datetime import timedelta
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -26,7 +28,8 @@ from hope_ref.parallel.delta_gradient_descent import DeltaGradientDescent
 
 folder, rank = sys.argv[1], int(sys.argv[2])
 torch.set_default_dtype(torch.float64)
-dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+patience = timedelta(seconds=200)
+dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2, timeout=patience)
 shares, x, target = torch.load(f"{folder}/input.pt")
 found = {}
 for name, first in shares.items():
@@ -76,23 +79,32 @@ def network() -> nn.Sequential:
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[Any, Any]]:
-    """What each of two processes came to."""
+    """What each of two processes came to, the first of which is this one: to start another takes seconds."""
     folder = tmp_path_factory.mktemp("processes")
     torch.save([SHARES, *batch()], folder / "input.pt")
-    (folder / "worker.py").write_text(WORKER)
-    calls = [
+    worker = folder / "worker.py"
+    worker.write_text(WORKER)
+    with (
         subprocess.Popen(
-            [sys.executable, str(folder / "worker.py"), str(folder), str(rank)],
+            [sys.executable, str(worker), str(folder), "1"],
             cwd=ROOT,
             env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
             stderr=subprocess.PIPE,
             text=True,
-        )
-        for rank in range(2)
-    ]
-    for call in calls:
-        errors = call.communicate(timeout=300)[1]
-        assert call.returncode == 0, errors[-4000:]
+        ) as other,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(sys, "argv", [str(worker), str(folder), "0"])
+        patch.setenv("GLOO_SOCKET_IFNAME", "lo")
+        before = torch.get_default_dtype()
+        try:
+            runpy.run_path(str(worker), run_name="__main__")
+        finally:
+            torch.set_default_dtype(before)
+            if torch.distributed.is_initialized():
+                torch.distributed.destroy_process_group()
+            errors = other.communicate(timeout=300)[1]
+        assert other.returncode == 0, errors[-4000:]
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 

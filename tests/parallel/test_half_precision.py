@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from selection import some_slow
 from torch import Tensor
 from torch.nn import functional
 
@@ -23,6 +24,15 @@ CONFIG = HopeConfig(
 )
 TOKENS = torch.tensor([[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 0, 3, 1], [5, 3, 0, 2, 9, 9, 1, 4, 10, 7, 6, 2, 8]])
 
+SIGNALS: dict[str, dict[str, Any]] = {"default": {}, "associative": {"signal": "associative", "rule": "dgd"}}
+KINDS = {
+    f"{mixer}-{dtype}-{signal}": (mixer, dtype, options)
+    for mixer in MIXERS
+    for dtype in HALVES
+    for signal, options in SIGNALS.items()
+}
+CROSSWISE = {key for key in KINDS if key.endswith(("torch.bfloat16-default", "torch.float16-associative"))}
+
 
 def rounded(model: Hope, dtype: torch.dtype) -> Hope:
     """The model in float32, at the parameters that half precision has."""
@@ -36,11 +46,7 @@ def error(got: Tensor, want: Tensor) -> float:
     return float((got - want).norm() / want.norm())
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"signal": "associative", "rule": "dgd"}], ids=["default", "associative"]
-)
-@pytest.mark.parametrize("dtype", HALVES, ids=str)
-@pytest.mark.parametrize("mixer", MIXERS)
+@pytest.mark.parametrize(("mixer", "dtype", "options"), some_slow(KINDS, CROSSWISE))
 def test_a_model_in_half_precision_is_the_model(
     mixer: str, dtype: torch.dtype, options: dict[str, Any]
 ) -> None:
@@ -66,8 +72,13 @@ def test_a_model_in_half_precision_is_the_model(
             assert torch.isfinite(parameter.grad).all(), name
 
 
-@pytest.mark.parametrize("dtype", HALVES, ids=str)
-@pytest.mark.parametrize("mixer", MIXERS)
+@pytest.mark.parametrize(
+    ("mixer", "dtype"),
+    some_slow(
+        {f"{mixer}-{dtype}": (mixer, dtype) for mixer in MIXERS for dtype in HALVES},
+        {"self_modifying_titans-torch.float16", *(f"{mixer}-torch.bfloat16" for mixer in MIXERS)},
+    ),
+)
 def test_step_generate_and_adapt_in_half_precision(mixer: str, dtype: torch.dtype) -> None:
     model = Hope(CONFIG.replace(mixer=mixer)).to(dtype)
     wide = rounded(model, dtype)
@@ -141,3 +152,14 @@ def test_a_norm_of_large_half_numbers_does_not_overflow() -> None:
     assert torch.equal(
         layers.rms_norm(z, torch.ones(4, dtype=torch.float16)), torch.ones(1, 4, dtype=torch.float16)
     )
+
+
+@pytest.mark.parametrize("dtype", HALVES, ids=str)
+def test_a_level_computes_in_float32(dtype: torch.dtype) -> None:
+    """Whoever calls it, and with whatever: half in, half out, and nothing in half in between."""
+    generator = torch.Generator().manual_seed(0)
+    sizes = (9, 16), (16, 24), (24, 16), (16,)
+    z, w1, w2, gain = (torch.randn(size, generator=generator).to(dtype) for size in sizes)
+    seen = continuum_memory.level_pass(z, w1, w2, gain)
+    assert {leaf.dtype for leaf in seen} == {torch.float32}
+    assert continuum_memory.level_function(z, w1, w2, gain).dtype == dtype

@@ -37,6 +37,7 @@ EACH: dict[str, HopeConfig] = {
 each = pytest.mark.parametrize("config", EACH.values(), ids=EACH)
 OWN = EACH.keys() - {"two blocks", "attention, two blocks"}  # "nested, dgd" has both
 most = pytest.mark.parametrize("config", some_slow(EACH, OWN))
+few = pytest.mark.parametrize("config", some_slow(EACH, {"two heads, chunks of 3", "nested, dgd"}))
 
 
 def awake(config: HopeConfig) -> dict[str, Array]:
@@ -73,7 +74,7 @@ def test_equals_the_numpy_statement(config: HopeConfig) -> None:
     assert (logits - frozen)[first:].abs().amax(-1).min() > 1e-6, "from the first target on it has learned"
 
 
-@most
+@pytest.mark.parametrize("config", some_slow(EACH, {"two heads, chunks of 3", "nested, dgd", "every token"}))
 def test_every_split_gives_the_same(config: HopeConfig) -> None:
     """In two: at both ends, in a segment, at a boundary of every level and after it; and token by token."""
     model, tokens = model_of(config), torch.tensor(np.stack([TOKENS, TOKENS[::-1]]))
@@ -93,7 +94,7 @@ def test_every_split_gives_the_same(config: HopeConfig) -> None:
     close(state, end)
 
 
-@most
+@few
 def test_streams_of_a_batch_learn_alone(config: HopeConfig) -> None:
     model = model_of(config)
     tokens = torch.tensor(np.random.default_rng(5).integers(3, size=(3, 2, 7)))
@@ -144,7 +145,7 @@ def test_no_tokens_change_nothing(config: HopeConfig) -> None:
     close(same, middle, 0)
 
 
-@most
+@few
 def test_the_state_survives_its_file(config: HopeConfig, tmp_path: Path) -> None:
     model = model_of(config)
     _, state = adapt(model, torch.tensor(TOKENS[:5]))
@@ -155,7 +156,7 @@ def test_the_state_survives_its_file(config: HopeConfig, tmp_path: Path) -> None
     assert torch.equal(adapt(model, torch.tensor(TOKENS[5:]), back)[0], adapt(model, torch.tensor(TOKENS[5:]), state)[0])  # fmt: skip
 
 
-@most
+@few
 def test_nothing_is_kept_for_a_backward_pass(config: HopeConfig) -> None:
     model = model_of(config)
     before = [parameter.detach().clone() for parameter in model.parameters()]
@@ -197,10 +198,7 @@ def projected(logits: torch.Tensor) -> torch.Tensor:
     return (logits * torch.tensor(np.random.default_rng(8).normal(size=tuple(logits.shape)))).sum()
 
 
-FEW = ("two heads, chunks of 3", "independent, dgd", "nested, dgd")
-
-
-@pytest.mark.parametrize("config", some_slow(EACH, FEW))
+@pytest.mark.parametrize("config", some_slow(EACH, {"independent, dgd", "nested, dgd"}))
 def test_gradients_reach_every_parameter_through_the_updates(config: HopeConfig) -> None:
     """They equal central differences of `adapt` itself, in one direction per group of parameters."""
     first, *_, slowest = config.levels_chunk_sizes

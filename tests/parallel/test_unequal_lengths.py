@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from selection import some_slow
 
 from hope_ref.config import HopeConfig
 from hope_ref.parallel import states
@@ -33,8 +34,13 @@ def close(got: Any, want: Any) -> None:
             assert leaf == others[name]
 
 
-@pytest.mark.parametrize("signal", ["task", "associative"])
-@pytest.mark.parametrize("mixer", MIXERS)
+SIGNALS = {f"{mixer}-{signal}": (mixer, signal) for signal in ("task", "associative") for mixer in MIXERS}
+
+
+@pytest.mark.parametrize(
+    ("mixer", "signal"),
+    some_slow(SIGNALS, {"self_modifying_titans-associative", *(f"{mixer}-task" for mixer in MIXERS)}),
+)
 @torch.no_grad()
 def test_padding_enters_no_state(mixer: str, signal: str) -> None:
     model = model_of(mixer, signal=signal)

@@ -294,7 +294,8 @@ def tensors(named: dict[str, Any]) -> dict[str, torch.Tensor]:
     "configs",
     [
         pytest.param(OPTIONS, marks=pytest.mark.slow, id="losses"),
-        pytest.param(READS[::5] + MORE, id="reads and writers"),
+        pytest.param(READS[::10] + MORE, id="reads and writers"),
+        pytest.param(READS[::5], marks=pytest.mark.slow, id="more of them"),
     ],
 )
 def test_chunk_flops_are_made_by_a_minimal_chunk_form_that_is_right(configs: list[HopeConfig]) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from matplotlib import pyplot as plt
+from selection import some_slow
 
 from hope_ref.experiments import NAMES, Record, Records, experiment
 from hope_ref.experiments.words import FIGURES
@@ -30,7 +31,7 @@ def test_every_experiment_has_a_figure_also_before_it_was_run(name: str) -> None
     plt.close(drawing.figure)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", some_slow({name: name for name in NAMES}, {"ablations", "chunk_size"}))
 def test_the_committed_records_can_be_drawn(name: str, tmp_path: Path) -> None:
     data = gallery.found(name)
     drawing = DRAWN[name](data)

@@ -46,6 +46,7 @@ def test_words_grow_and_the_start_symbol_has_no_label() -> None:
     assert (parity == labels[labels != -1]).all()
 
 
+@pytest.mark.slow  # and the notebook itself checks it
 def test_the_models_are_of_equal_size() -> None:
     sizes = [fitting.parameters(fitting.build(name, gallery.config())) for name, _ in gallery.MODELS.values()]
     assert max(sizes) < 1.05 * min(sizes)

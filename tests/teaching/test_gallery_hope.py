@@ -141,6 +141,7 @@ def bits(model: Hope, read: torch.Tensor, learns: bool) -> np.ndarray:
     return np.concatenate(said)
 
 
+@pytest.mark.slow  # and the notebook itself checks it
 def test_what_notebook_and_caption_say_of_the_reader() -> None:
     data = gallery.untrained_reader_data()
     assert 5.2 < data.still.min() < data.still.max() < 5.6

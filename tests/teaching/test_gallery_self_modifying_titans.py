@@ -65,6 +65,7 @@ def test_gates_and_targets_are_those_of_the_chunked_floor(monkeypatch: pytest.Mo
         np.testing.assert_allclose(along[:, :tokens], want, atol=1e-9, err_msg=memory)
 
 
+@pytest.mark.slow  # and the notebook itself checks it
 def test_what_notebook_and_caption_say_of_the_shipped_model() -> None:
     data = gallery.own_targets_data()
     assert data.blank.sum() == sum(gallery.PASSAGE[:512].count(c) for c in " \n")

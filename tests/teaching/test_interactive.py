@@ -9,6 +9,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import pytest
+from selection import some_slow
 
 from hope_ref import teaching
 from hope_ref.teaching.figures import gallery
@@ -16,6 +17,8 @@ from hope_ref.teaching.figures import gallery
 module = importlib.import_module("hope_ref.teaching.interactive")
 HAND = module.explorers()
 each = pytest.mark.parametrize("name", HAND)
+one = pytest.mark.parametrize("name", some_slow({name: name for name in HAND}, {"write"}))
+two = pytest.mark.parametrize("name", some_slow({name: name for name in HAND}, {"write", "clocks"}))
 ALONG = [
     (name, control.argument, position)
     for name, explorer in HAND.items()
@@ -55,7 +58,7 @@ def test_every_position_draws_and_speaks(name: str, argument: str, position: Any
     assert not plt.get_fignums()
 
 
-@each
+@one
 def test_corners_draw_too(name: str) -> None:
     """The last corner only where `test_the_picture_follows_every_control` does not end in it."""
     ends_there = all(control.start != control.positions[-1] for control in HAND[name].controls)
@@ -74,7 +77,7 @@ def test_controls_have_names_and_start_at_one_of_their_positions(name: str) -> N
             assert len({label[0] for label in labels}) == len(labels), "one letter is enough to choose"
 
 
-@each
+@two
 def test_the_still_picture_is_in_the_gallery(name: str) -> None:
     drawing = HAND[name].still()
     plt.close(drawing.figure)
@@ -83,7 +86,7 @@ def test_the_still_picture_is_in_the_gallery(name: str) -> None:
     assert 4 <= sum(1 for axes in drawing.figure.axes if axes.get_title(loc="left")) <= 6
 
 
-@each
+@one
 def test_the_picture_follows_every_control(name: str) -> None:
     panel = module.Panel(HAND[name])
     for control in HAND[name].controls:

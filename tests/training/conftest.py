@@ -29,7 +29,7 @@ def toy_run(
     text: Path | str, blocks: int = 1, mixer: Mixer = "self_modifying_titans", **training: Any
 ) -> Run:
     """A run of a second: one block of width 8, 16 tokens, 4 sequences."""
-    sizes = {"width": 8, "heads": 2, "memory_chunk_size": 8, "projection_chunk_size": 8}
+    sizes = {"width": 8, "heads": 2, "memory_chunk_size": 16, "projection_chunk_size": 16}
     config = HopeConfig(**sizes, blocks=blocks, mixer=mixer, levels_chunk_sizes=(16, 64))
     settings = {
         "steps": 12,

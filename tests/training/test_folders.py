@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import torch
+from selection import some_slow
 
 from hope_ref.__main__ import main
 from hope_ref.training import Outcome, evaluate, files, folders, train, trained
@@ -128,9 +129,16 @@ def test_the_lock_of_a_process_that_is_gone_is_taken_over_and_said_to_be(
 
 # --- what a start that fails leaves -----------------------------------------------------------------------------
 
+FAILURES = {
+    f"{where}-{type(error).__name__}": (where, error)
+    for where in ("advance", "state")
+    for error in (MemoryError("no"), OSError("disk full"), KeyboardInterrupt())
+}
 
-@pytest.mark.parametrize("error", [MemoryError("no"), OSError("disk full"), KeyboardInterrupt()])
-@pytest.mark.parametrize("where", ["advance", "state"])
+
+@pytest.mark.parametrize(
+    ("where", "error"), some_slow(FAILURES, {"advance-OSError", "state-KeyboardInterrupt"})
+)
 def test_a_start_that_fails_leaves_nothing_behind(
     where: str,
     error: BaseException,
@@ -195,7 +203,7 @@ def test_what_no_machine_can_do_is_refused_at_once(
 # --- signals ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["SIGHUP", "SIGTERM"])
+@pytest.mark.parametrize("name", ["SIGHUP", pytest.param("SIGTERM", marks=pytest.mark.slow)])
 def test_every_wish_to_stop_finishes_the_step(
     name: str, toys: SimpleNamespace, toy_text: Path, tmp_path: Path, whole_run: tuple[Path, Outcome]
 ) -> None:
@@ -271,7 +279,7 @@ def test_a_terminal_that_is_gone_does_not_stop_a_training(
 # --- runs that travel -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("how", ["named", "beside", "inside"])
+@pytest.mark.parametrize("how", ["named", "beside", pytest.param("inside", marks=pytest.mark.slow)])
 def test_a_run_goes_on_with_the_same_bytes_elsewhere(
     how: str, toys: SimpleNamespace, toy_text: Path, tmp_path: Path, whole_run: tuple[Path, Outcome]
 ) -> None:

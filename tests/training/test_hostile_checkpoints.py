@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from damaged_files import damaged
+from selection import some_slow
 
 from hope_ref.training import Run, files, train, trained
 
@@ -145,7 +146,22 @@ CHANGES: dict[str, tuple[Callable[[Content], None], str, bool]] = {
 }
 
 
-@pytest.mark.parametrize("name", CHANGES)
+# Of what goes wrong in one place in several ways one or two are enough.
+ALIKE = {
+    *(
+        "model is a text",
+        "optimizer is a text",
+        "random is a text",
+        "no format",
+        "run is huge",
+        "run has a list",
+    ),
+    *("step is beyond", "a weight is whole", "a weight is a word", "groups are empty", "random is empty"),
+    *("random lacks numbers", "a momentum has a shape"),
+}
+
+
+@pytest.mark.parametrize("name", some_slow({name: name for name in CHANGES}, CHANGES.keys() - ALIKE))
 def test_a_content_that_does_not_fit_is_named(
     name: str, honest: Path, content: Content, tmp_path: Path
 ) -> None:
@@ -184,7 +200,7 @@ def test_damaged_checkpoints_are_refused_or_read_as_they_were(
     path, draw = tmp_path / "checkpoint.pt", random.Random(18)
     whole = files.checkpoints(honest)[-1].read_bytes()
     refusals: list[str] = []
-    for _ in range(300):
+    for _ in range(150):
         path.write_bytes(damaged(whole, draw))
         try:
             read = files.load_checkpoint(path)
@@ -193,7 +209,7 @@ def test_damaged_checkpoints_are_refused_or_read_as_they_were(
             continue
         assert read["step"] == content["step"]
         assert all(torch.equal(read["model"][name], value) for name, value in content["model"].items())
-    assert len(refusals) > 250
+    assert len(refusals) > 125
     assert all(str(path) in one and "\n" not in one for one in refusals)
 
 

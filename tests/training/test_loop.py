@@ -176,7 +176,7 @@ def test_a_loss_that_is_infinite_is_seen_even_with_a_finite_gradient(
     assert (outcome.status, outcome.step) == ("diverged", 0)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_ctrl_c_finishes_the_step_and_writes_a_checkpoint(
     number: int,
     toys: SimpleNamespace,
