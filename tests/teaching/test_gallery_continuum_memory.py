@@ -83,7 +83,7 @@ def test_recall_follows_the_rate_and_not_the_clock() -> None:
 
 def test_recall_equals_a_literal_loop_with_autograd() -> None:
     """Two lanes, two tasks, chunks of 4, sixteen tokens each: plain PyTorch, gradients of the summed loss."""
-    got = gallery.recall(4, 0.01, 5, 2, 16, 2)
+    got = gallery.recall(4, (0.5, 0.01), 5, 2, 16, 2)[1]
     rng = np.random.default_rng(0)
     (drawn,) = gallery.random_levels(5, 1, 0)
     values = [torch.from_numpy(np.linalg.qr(rng.normal(size=(2, 5, 5))).Q) for _ in range(2)]

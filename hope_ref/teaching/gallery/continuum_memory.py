@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from hope_ref.common.validation import Array
+from hope_ref.config import cms_options
 from hope_ref.parallel import continuum_memory as in_torch
 from hope_ref.parallel.layers import rms_norm
 from hope_ref.reference.activations import silu
@@ -280,33 +282,30 @@ SIZES, RATES = (1, 16, 64), (2e-3, 5e-4, 1.25e-4)
 @lru_cache(maxsize=1)
 def recall_by_age_data(width: int = 16, tasks: int = 8, length: int = 512, lanes: int = 16) -> Recall:
     """One level alone, eight tasks in turn (a new orthogonal V each), for chunk sizes and rates; 16 lanes at once."""
+    found = {size: recall(size, RATES, width, tasks, length, lanes) for size in SIZES}
     return Recall(
-        {(size, rate): recall(size, rate, width, tasks, length, lanes) for rate in RATES for size in SIZES},
-        length,
+        {(size, rate): found[size][place] for place, rate in enumerate(RATES) for size in SIZES}, length
     )
 
 
-def recall(size: int, rate: float, width: int, tasks: int, length: int, lanes: int) -> Array:
-    """Stream the tasks through one level that starts with W1 = 0, then ask it for each of them."""
+def recall(size: int, rates: Sequence[float], width: int, tasks: int, length: int, lanes: int) -> Array:
+    """Stream the tasks through one level that starts with W1 = 0, at all rates side by side; ask it for each: (rates, tasks)."""
     rng = np.random.default_rng(0)
     (drawn,) = random_levels(width, 1, 0)
     w1, w2, gain = (torch.from_numpy(p) for p in (np.zeros_like(drawn.w1), drawn.w2, drawn.gain))
     values = [torch.from_numpy(np.linalg.qr(rng.normal(size=(lanes, width, width))).Q) for _ in range(tasks)]
-    state: Any = None
+    each = torch.tensor(rates, dtype=torch.float64)[:, None, None, None]
+    options = cms_options(1, (size,))._replace(rates=(each,))
+    state = in_torch.initial_state([in_torch.Level(w1, w2, gain)], (len(rates), lanes))
     for value in values:
-        _, state = in_torch.continuum_memory(
-            torch.from_numpy(rng.normal(size=(lanes, length, width))),
-            [in_torch.Level(w1, w2, gain, value)],
-            state,
-            levels_chunk_sizes=(size,),
-            cms_rate=rate,
-            signal="associative",
-        )
+        x = torch.from_numpy(rng.normal(size=(lanes, length, width))).expand(len(rates), -1, -1, -1)
+        level = in_torch.Level(w1, w2, gain, value)
+        _, state = in_torch.stream(x, [level], state, options, "associative", "l2")
     fresh = torch.from_numpy(rng.normal(size=(lanes, 256, width)))
     n, (now,) = rms_norm(fresh, gain), state.levels
-    answer = in_torch.level_function(fresh, now.w1, now.w2, gain)
-    wanted = [n @ value.mT for value in values]
-    return np.array([float((answer * v).sum() / v.square().sum()) for v in reversed(wanted)])
+    answer = in_torch.level_function(fresh, now.w1, now.w2, gain)  # (rates, lanes, 256, d)
+    wanted = [n @ value.mT for value in reversed(values)]
+    return np.array([[float((own * v).sum() / v.square().sum()) for v in wanted] for own in answer])
 
 
 @figure(
