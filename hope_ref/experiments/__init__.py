@@ -11,6 +11,7 @@ NAMES = (
     "formal_languages",
     "recall",
     "text",
+    "languages",
     "continual",
     "digits",
     "adaptation",

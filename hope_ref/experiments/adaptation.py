@@ -335,4 +335,5 @@ EXPERIMENT = Experiment(
     measure=measure,
     tables=tables,
     sentence=sentence,
+    levels="move, in a model that was trained with levels that stood still",
 )

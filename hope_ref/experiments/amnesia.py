@@ -106,14 +106,10 @@ def train_ordinary(steps: int = ORDINARY_STEPS, seed: int = 0, said: Progress | 
     """
     model = Hope(config(seed).replace(blocks=2, heads=4))
     settings = TrainingSettings(steps=steps, lr=3e-3, batch=32, schedule="constant")
-    count = 2
+    of_step = growing(model, LANGUAGES, settings.batch, seed)
 
     def loss(step: int) -> Tensor:
-        nonlocal count
-        line, answers = _in_context(settings.batch, count, (seed, step))
-        logits, _ = model(line)
-        found = cross_entropy(logits[:, -2 * answers.shape[1] :: 2].flatten(0, 1), answers.flatten())
-        count = min(WORDS, count + (float(found.detach()) < EASY))
+        found = of_step(step)
         if said is not None:
             said(step, float(found.detach()))
         return found
@@ -122,10 +118,25 @@ def train_ordinary(steps: int = ORDINARY_STEPS, seed: int = 0, said: Progress | 
     return model
 
 
-def _in_context(batch: int, count: int, seed: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Lessons of ``count`` words, then those words in a new order, each with its answer: one line, and the answers."""
-    drawn = episode(LANGUAGES, batch, seed)
-    cut = [lesson[:, : 2 * count] for lesson in drawn.lessons]
+def growing(model: Hope, count: int, batch: int, seed: int) -> Callable[[int], Tensor]:
+    """The loss of step number 0, 1, … in one context: mean -log p of the answers, nats; lessons grow from 2 words to 16."""
+    words = 2
+
+    def loss(step: int) -> Tensor:
+        nonlocal words
+        line, answers = in_line(count, batch, words, (seed, step))
+        logits, _ = model(line)
+        found = cross_entropy(logits[:, -2 * answers.shape[1] :: 2].flatten(0, 1), answers.flatten())
+        words = min(WORDS, words + (float(found.detach()) < EASY))
+        return found
+
+    return loss
+
+
+def in_line(count: int, batch: int, words: int, seed: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Lessons of so many words, then those words in a new order, each with its answer: one line, and the answers."""
+    drawn = episode(count, batch, seed)
+    cut = [lesson[:, : 2 * words] for lesson in drawn.lessons]
     pairs = torch.cat(cut, 1).unflatten(1, (-1, 2))  # (batch, words, 2)
     order = torch.rand(pairs.shape[:2], generator=torch.Generator().manual_seed(seed[-1])).argsort(1)
     asked = pairs.gather(1, order[..., None].expand_as(pairs))

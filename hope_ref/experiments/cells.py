@@ -11,6 +11,7 @@ from statistics import mean, stdev
 from typing import Any, NamedTuple
 
 SCALES = ("quick", "full")
+STILL = "stand still while a model reads: they are MLPs behind its mixer, trained as any other weights"
 Measures = dict[str, Any]
 
 
@@ -76,6 +77,7 @@ class Experiment:
     measure: Callable[[Cell], Measures]  # runs one cell; no side effects
     tables: Callable[[Records], list[Table]]
     sentence: Callable[[Records], str]  # what was found, the bad news first
+    levels: str = STILL  # what the continuum memory does while a model reads
     needs: tuple[str, ...] = ()  # modules beyond the project's own requirements
 
 

@@ -266,4 +266,5 @@ EXPERIMENT = Experiment(
     measure=measure,
     tables=tables,
     sentence=sentence,
+    levels="move, from random starts: nothing has trained them to learn",
 )

@@ -282,5 +282,6 @@ EXPERIMENT = Experiment(
     measure=measure,
     tables=tables,
     sentence=sentence,
+    levels="move, from random starts: nothing has trained them to learn",
     needs=("sklearn",),
 )

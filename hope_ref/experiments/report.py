@@ -43,6 +43,7 @@ def markdown(folder: Path, scale: str, seeds: Sequence[int]) -> str:
         )
     for own, count, there in found:
         lines += ["", f"## {_title(own)}", "", own.question, "", own.sentence(there), ""]
+        lines += [f"Levels of the continuum memory {own.levels}.", ""]
         lines += [f"`python -m hope_ref experiment {own.name} --{scale}` · {_run_so_far(there, count)}", ""]
         lines += _picture(own.name) + section(there, own)
     return "\n".join(lines).rstrip() + "\n"

@@ -179,4 +179,5 @@ EXPERIMENT = Experiment(
     measure=measure,
     tables=tables,
     sentence=sentence,
+    levels="stand still, but for the row whose name says that they learn",
 )

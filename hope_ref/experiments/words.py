@@ -34,6 +34,12 @@ FIGURES: dict[str, tuple[str, str]] = {
         "RESULTS.md has the numbers.",
         "A chunk size is a choice of model and of speed at once.",
     ),
+    "languages": (
+        "Three panels. Left and middle, the share of words right against the number of languages taught in turn, with words of "
+        "their own and with shared words that contradict each other, a line for each arrangement of levels, all trained through "
+        "their updates, beside a line at chance. Right, for eight languages, the share right of each, in the order of teaching.",
+        "All attention is emptied after every lesson: what is above the dotted line, levels have kept.",
+    ),
     "continual": (
         "Two panels, random Markov languages and text with renamed bytes. Each shows how much worse language "
         "A has become after B against the loss on B, one line per model over a grid of learning rates, means "

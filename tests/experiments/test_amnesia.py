@@ -152,7 +152,7 @@ def test_right_counts_each_language_for_itself() -> None:
 
 
 def test_lessons_in_one_context_end_with_their_own_words() -> None:
-    line, answers = amnesia._in_context(3, 4, (1, 2))
+    line, answers = amnesia.in_line(2, 3, 4, (1, 2))
     assert line.shape == (3, 2 * 9 + 16)
     assert answers.shape == (3, 8)
     assert set(line[:, 8].tolist()) == set(line[:, 17].tolist()) == {48}

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from hope_ref.experiments import Records
+from hope_ref.experiments import Records, languages
 from hope_ref.experiments.adaptation import KINDS
 from hope_ref.experiments.continual import MODELS as CONTINUAL_MODELS
 from hope_ref.experiments.continual_reading import frontier
@@ -125,4 +125,46 @@ def results_optimizers(data: Records | None = None) -> Figure:
         return picture
     rows(axes, named)
     axes.set_xlabel("bits per byte, unseen text")
+    return picture
+
+
+@result("languages")
+def results_languages(data: Records | None = None) -> Figure:
+    """% right by number of languages, for both forms; and by age of the language."""
+    data = found("languages") if data is None else data
+    picture, panels = plt.subplots(1, 3, figsize=(11, 3.9), sharey=True)
+    if not len(data):
+        empty(panels[0])
+        return picture
+    for axes, form in zip(panels, languages.FORMS, strict=False):
+        for name, (color, line, marker) in zip(languages.LEVELS, STYLES, strict=False):
+            model = f"{languages.EMPTIED}; {name}; {languages.THROUGH}"
+            there = [
+                (count, data.values(f"{count} languages, {form}", model, "right"))
+                for count in languages.COUNTS
+                if data.values(f"{count} languages, {form}", model, "right")
+            ]
+            axes.plot(
+                [count for count, _ in there],
+                [mean(values) for _, values in there],
+                line,
+                color=color,
+                marker=marker,
+                label=name,
+            )
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(languages.COUNTS, [str(count) for count in languages.COUNTS])
+        axes.set_xlabel(f"languages taught in turn, {form}")
+    for name, (color, line, marker) in zip(languages.LEVELS, STYLES, strict=False):
+        each = languages.by_age(
+            data, "8 languages, own words", f"{languages.EMPTIED}; {name}; {languages.THROUGH}"
+        )
+        if each:
+            panels[2].plot(range(1, 9), np.mean(each, axis=0), line, color=color, marker=marker)
+    panels[2].set_xlabel("language, in the order of teaching (of 8)")
+    panels[0].set_ylabel("words right (%)")
+    panels[0].set_ylim(0, 103)
+    for axes in panels:
+        axes.axhline(100 / 16, color=BLACK, linestyle=":", linewidth=1)
+    panels[0].legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 0.08))
     return picture
