@@ -36,6 +36,7 @@ from hope_ref.benchmarks.runs import Attention, Hope, ceiling, hold_pages, memor
 from hope_ref.common.files import write_json
 from hope_ref.common.outputs import replaceable
 from hope_ref.common.progress import progress
+from hope_ref.parallel.ops import flushed_denormals
 from hope_ref.parallel.self_modifying_titans import self_modifying_titans
 from hope_ref.parallel.sizes import check_fits
 
@@ -115,10 +116,10 @@ def _problem(arguments: argparse.Namespace) -> str:
     return ""
 
 
+@flushed_denormals()  # a denormal number is a hundred times slower than 0
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Everything of one run, as data for JSON."""
     torch.set_num_threads(arguments.threads)
-    torch.set_flush_denormal(True)  # a denormal number is a hundred times slower than 0
     holds = hold_pages(2**30)
     width, tokens, chunk_size = arguments.width, arguments.tokens, arguments.chunk_size
     hope = Hope(width, chunk_size, arguments.device)

@@ -20,6 +20,7 @@ from hope_ref.config import HopeConfig
 from hope_ref.laboratory import reproducibility
 from hope_ref.laboratory.reproducibility import CUT, LEAST, LIMIT, PIECE, Drift, Reproducibility
 from hope_ref.parallel.hope import Hope
+from hope_ref.parallel.ops import flushed_denormals
 from hope_ref.parallel.sizes import check_fits, parameter_count
 from hope_ref.parallel.states import flattened
 
@@ -168,9 +169,9 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
     )
 
 
+@flushed_denormals()
 def main(arguments: argparse.Namespace) -> int:
     """Print the marks; exit 1 if the state did not stay finite, bounded and constant in size, 2 on bad input."""
-    torch.set_flush_denormal(True)
     start = time.perf_counter()
     sizes = {name: getattr(arguments, name) for name in (*DEFAULTS, "seed", "signal")}
     options = dict(arguments.set)

@@ -18,6 +18,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from hope_ref.parallel.hope import Hope
 from hope_ref.parallel.lessons import learn
+from hope_ref.parallel.ops import flushed_denormals as flushed_denormals
 from hope_ref.training.settings import TrainingSettings
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64}  # of the parameters
@@ -172,18 +173,6 @@ def autocast(settings: TrainingSettings, device: torch.device) -> AbstractContex
     if settings.precision != "bfloat16":
         return nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16)
-
-
-@contextmanager
-def flushed_denormals() -> Iterator[None]:
-    """Numbers too small to be normal count as 0: on a CPU each costs a hundred times the time of another."""
-    tiny = torch.tensor(1e-310, dtype=torch.float64)
-    before = float(tiny / 2) == 0.0
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(before)
 
 
 @contextmanager

@@ -43,6 +43,7 @@ def test_growth_in_size_or_in_number_fails() -> None:
 
 def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["soak", "--tokens", "40", "--width", "4", "--signal", "associative"]) == 0
+    assert float(torch.tensor(1e-310, dtype=torch.float64) / 2) > 0, "denormals are as they were"
     assert "finite, bounded, constant in size" in capsys.readouterr().out
     assert main(["soak", "--tokens", "0"]) == 2
     assert "--tokens must be an integer >= 1, got 0" in capsys.readouterr().err
