@@ -132,7 +132,7 @@ def results_optimizers(data: Records | None = None) -> Figure:
 def results_languages(data: Records | None = None) -> Figure:
     """% right by number of languages, for both forms; and by age of the language."""
     data = found("languages") if data is None else data
-    picture, panels = plt.subplots(1, 3, figsize=(11, 3.9), sharey=True)
+    picture, panels = plt.subplots(1, 3, figsize=(9.8, 3.7), sharey=True)
     if not len(data):
         empty(panels[0])
         return picture
