@@ -31,6 +31,10 @@ def run(arguments: argparse.Namespace) -> int:
     for name in README_FIGURES:
         replaceable("figures", folder / f"{name}.png", "PNG", "Description")
 
+    if arguments.steps:
+        from hope_ref.experiments import amnesia_command
+
+        amnesia_command.check_place(amnesia_command.OUT)
     identities, components = symbolic.identities(), agreement.components()
     drawings = figures.gallery()
     proved, rows, paths = [], [], []
@@ -66,10 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
 
         status = demonstrate(arguments.steps)
         if status == 0:
-            from hope_ref.experiments import amnesia_command
-
             print("\nAmnesia and its cure:")
-            amnesia_command.check_place(amnesia_command.OUT)
             amnesia_command.show(amnesia_command.OUT)
             print("  teach it words of your own: python -m hope_ref amnesia")
     print("\nThe course starts at notebooks/00_run_it_and_read_the_map.ipynb: `make lab` opens it.")

@@ -98,7 +98,7 @@ def train(steps: int = STEPS, seed: int = 0, said: Progress | None = None) -> tu
     return model, fitting.fit(model, loss, settings).losses
 
 
-def train_ordinary(steps: int = ORDINARY_STEPS, seed: int = 0, said: Progress | None = None) -> Hope:
+def train_ordinary(steps: int = ORDINARY_STEPS, seed: int = 0) -> Hope:
     """A model trained as language models are: both lessons and the questions in one context, and levels that stand still.
 
     It takes two blocks (to look up what stood behind the same word) and lessons that grow, from 2 words to 16: by one
@@ -106,15 +106,7 @@ def train_ordinary(steps: int = ORDINARY_STEPS, seed: int = 0, said: Progress | 
     """
     model = Hope(config(seed).replace(blocks=2, heads=4))
     settings = TrainingSettings(steps=steps, lr=3e-3, batch=32, schedule="constant")
-    of_step = growing(model, LANGUAGES, settings.batch, seed)
-
-    def loss(step: int) -> Tensor:
-        found = of_step(step)
-        if said is not None:
-            said(step, float(found.detach()))
-        return found
-
-    fitting.fit(model, loss, settings)
+    fitting.fit(model, growing(model, LANGUAGES, settings.batch, seed), settings)
     return model
 
 

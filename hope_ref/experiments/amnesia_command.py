@@ -17,9 +17,9 @@ from hope_ref.common.outputs import replaceable, writable_folder
 from hope_ref.common.validation import positive_integer, whole_number
 from hope_ref.experiments import SHIPPED, amnesia
 from hope_ref.parallel.hope import Hope
+from hope_ref.parallel.ops import flushed_denormals
 from hope_ref.parallel.pretrained import CONFIG, WEIGHTS
 from hope_ref.tasks.languages import CHANCE, WORDS
-from hope_ref.training.processes import flushed_denormals
 
 OUT = Path("runs/amnesia")
 TABLE, PICTURE, MARK = "table.json", "amnesia.png", "% right once every word is asked"

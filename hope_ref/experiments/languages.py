@@ -121,8 +121,7 @@ def _cell(scale: str, seed: int, count: int, form: str, mixer: str, levels: str,
         "pupils": 2 if quick else 64,
         "asked": 4 if quick else 32,  # words of an episode that a training step asks
     }
-    task_name = f"{count} languages, {form}"
-    return Cell("languages", task_name, f"{mixer}; {levels}; {start}", seed, settings)
+    return Cell("languages", _task(count, form), _name(mixer, levels, start), seed, settings)
 
 
 # --- one cell -----------------------------------------------------------------------------------------------------------

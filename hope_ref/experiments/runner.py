@@ -15,7 +15,7 @@ import torch
 
 from hope_ref.experiments import records
 from hope_ref.experiments.cells import Cell
-from hope_ref.training.processes import flushed_denormals
+from hope_ref.parallel.ops import flushed_denormals
 
 Said = Callable[[Cell, float, str], None]  # cell, seconds, what went wrong or ""
 

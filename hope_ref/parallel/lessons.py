@@ -66,9 +66,10 @@ def learn(
     segments = whole_number("segments", segments)
     lead = tuple(tokens.shape[:-1])
     with torch.set_grad_enabled(differentiable):
-        start = begin(model, lead)
+        first = model.initial_state(lead)
+        start, fresh = hope_adaptation.stacked(first), hope_adaptation.mixers_of(first)
         now = start if levels is None else _checked(levels, start, size)
-        fresh = hope_adaptation.mixers_of(model.initial_state(lead))
+        options, forward = model.cms_options, hope_adaptation.forward_of(model)
         mixers, logits = fresh, []
         for number, at in enumerate(range(0, tokens.shape[-1] - 1, size)):
             if segments and number and number % segments == 0:
@@ -78,12 +79,12 @@ def learn(
                 tokens[..., at + 1 : at + size + 1],
                 continuum_memory.weights_of(now),
                 fresh if emptied else mixers,
-                hope_adaptation.forward_of(model),
+                forward,
                 hope_adaptation.loss_of,
-                model.config.rule,
+                options.rule,
                 differentiable,
             )
-            now = continuum_memory.after(now, demands, size, model.cms_options)
+            now = continuum_memory.after(now, demands, size, options)
             if not differentiable:
                 outputs, mixers = outputs.detach(), states.mapped(Tensor.detach, mixers)
             logits.append(outputs)

@@ -215,11 +215,16 @@ def attention_layer(
     for t in range(len(x)):
         seen = start + t + 1
         turned_query = rotary(query[t], start + t)  # (heads, d / heads)
-        score = np.einsum("shd,hd->hs", keys[:seen], turned_query) / np.sqrt(turned_query.shape[-1])
-        share = np.exp(score - score.max(axis=1, keepdims=True))
-        share /= share.sum(axis=1, keepdims=True)
-        y[t] += parameters["output"] @ np.einsum("hs,shd->hd", share, values[:seen]).reshape(-1)
+        y[t] += parameters["output"] @ attended(turned_query, keys[:seen], values[:seen])
     return y, AttentionState(keys, values)
+
+
+def attended(query: Array, keys: Array, values: Array) -> Array:
+    """Σ_s softmax_s(⟨q, k_s⟩/√d) v_s of every head, side by side, (d,): query (heads, d / heads), keys and values (s, heads, d / heads)."""
+    score = np.einsum("shd,hd->hs", keys, query) / np.sqrt(query.shape[-1])
+    share = np.exp(score - score.max(axis=1, keepdims=True))
+    share /= share.sum(axis=1, keepdims=True)
+    return np.einsum("hs,shd->hd", share, values).reshape(-1)
 
 
 def _in_window(
@@ -233,10 +238,7 @@ def _in_window(
             np.concatenate([old, new[t : t + 1]])[-window:] for old, new in ((keys, key), (values, value))
         )
         turned = np.array([rotary(k, -age) for k, age in zip(keys, reversed(range(len(keys))), strict=True)])
-        score = np.einsum("shd,hd->hs", turned, query[t]) / np.sqrt(query.shape[-1])
-        share = np.exp(score - score.max(axis=1, keepdims=True))
-        share /= share.sum(axis=1, keepdims=True)
-        y[t] += parameters["output"] @ np.einsum("hs,shd->hd", share, values).reshape(-1)
+        y[t] += parameters["output"] @ attended(query[t], turned, values)
         keys, values = (
             z[max(len(z) - (window - 1), 0) :] for z in (keys, values)
         )  # what the next token sees

@@ -9,13 +9,14 @@ from typing import NamedTuple
 import torch
 
 from hope_ref.parallel.hope_adaptation import adapt
+from hope_ref.parallel.ops import flushed_denormals
 from hope_ref.tasks import text
 from hope_ref.training.evaluation import SHIPPED, Trained, Worth, evaluate, generate, run_of, trained
 from hope_ref.training.files import held_run
 from hope_ref.training.folders import Claim, remove_run
 from hope_ref.training.loop import train
 from hope_ref.training.presets import PRESETS
-from hope_ref.training.processes import cross_entropy, flushed_denormals
+from hope_ref.training.processes import cross_entropy
 
 STEPS = 150  # of training, half a minute to a minute on one CPU thread
 FOLDER = Path(

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 
 from hope_ref.common.outputs import writable_folder
-from hope_ref.common.validation import positive_integer
+from hope_ref.common.validation import positive_integer, whole_number
 from hope_ref.parallel.hope import Hope
 from hope_ref.parallel.hope_adaptation import adapt
 from hope_ref.parallel.lessons import read
@@ -228,8 +228,7 @@ def generate(
     count = positive_integer("count", count)
     if not prompt:
         raise ValueError("prompt must have at least 1 byte, got none")
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"seed must be an integer >= 0, got {seed!r}")
+    whole_number("seed", seed)
 
     def tokens(raw: bytes) -> torch.Tensor:
         return torch.tensor(list(raw), dtype=torch.int64, device=asked.device)

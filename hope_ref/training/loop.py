@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from hope_ref.parallel.continuum_schedule import LevelSchedule
 from hope_ref.parallel.hope import Hope
+from hope_ref.parallel.ops import flushed_denormals
 from hope_ref.parallel.pretrained import WEIGHTS
 from hope_ref.tasks.text import Split
 from hope_ref.training import data, files, folders, optimizers
@@ -27,7 +28,6 @@ from hope_ref.training.processes import (
     DTYPES,
     World,
     autocast,
-    flushed_denormals,
     joined,
     noted_signals,
     sharded,

@@ -18,7 +18,6 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from hope_ref.parallel.hope import Hope
 from hope_ref.parallel.lessons import learn
-from hope_ref.parallel.ops import flushed_denormals as flushed_denormals
 from hope_ref.training.settings import TrainingSettings
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64}  # of the parameters

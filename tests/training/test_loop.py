@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 import torch
 
+from hope_ref.parallel.ops import flushed_denormals
 from hope_ref.training import Outcome, files, optimizers, train
 from hope_ref.training.loop import Trainer
-from hope_ref.training.processes import flushed_denormals, noted_signals
+from hope_ref.training.processes import noted_signals
 
 pytestmark = pytest.mark.usefixtures("no_curve")
 
