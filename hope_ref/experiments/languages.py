@@ -8,6 +8,7 @@ rises with the number of clocks, and if as many levels at one clock, or one leve
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from functools import partial
 from statistics import mean
@@ -28,14 +29,17 @@ from hope_ref.tasks import languages as task
 from hope_ref.tasks.languages import CHANCE, WORDS
 from hope_ref.training.settings import TrainingSettings
 
-EMPTIED = "attention, emptied"
+EMPTIED, HOPE_EMPTIED, FULL = "attention, emptied", "HOPE, emptied", "full attention"
 MIXERS: dict[str, dict[str, Any]] = {
     EMPTIED: {"mixer": "softmax_attention"},
+    HOPE_EMPTIED: {"mixer": "self_modifying_titans"},
     "attention, a window of one lesson": {"mixer": "softmax_attention", "blocks": 2, "heads": 4},
     "gated delta rule, carried": {"mixer": "gated_delta_rule"},
     "HOPE, carried": {"mixer": "self_modifying_titans"},
-    "full attention": {"mixer": "softmax_attention", "blocks": 2, "heads": 4},
+    FULL: {"mixer": "softmax_attention", "blocks": 2, "heads": 4},
 }
+CARRIED = tuple(MIXERS)[2:]  # what goes on through all lessons, and may answer from its context
+WITH_LEVEL = tuple(MIXERS)[1:-1]  # what else is trained with a level that learns
 ONE, CLOCKS = "1 level", "3 clocks"
 # Chunk sizes in lessons, and how many times as wide the one level is.
 LEVELS: dict[str, tuple[tuple[int, ...], int]] = {
@@ -56,15 +60,8 @@ PACES = {
     "1 level, a clock of 8 lessons": (8, 0.1),
     "1 level, a clock of 8 lessons, rate 1/8": (8, 0.1 / 8),
 }
-RATES = (
-    0.0,
-    0.003,
-    0.01,
-    0.03,
-    0.1,
-    0.3,
-    1.0,
-)  # of levels that were not trained to learn: the best of them counts
+# Of what was not trained to learn at test time, the best of them counts.
+RATES = (0.0, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 
 
 def cells(scale: str, seeds: Sequence[int]) -> list[Cell]:
@@ -76,9 +73,9 @@ def cells(scale: str, seeds: Sequence[int]) -> list[Cell]:
             for form in ("own words",) if quick else ("own words", "shared words"):
                 for name in list(LEVELS)[: 2 if quick else None]:
                     found.append(_cell(scale, seed, count, form, EMPTIED, name, THROUGH))
-        for mixer in list(MIXERS)[1 : 2 if quick else None]:
+        for mixer in CARRIED[-1:] if quick else CARRIED:
             found.append(_cell(scale, seed, 2 if quick else 4, "own words", mixer, "none", ORDINARY))
-        for mixer in () if quick else list(MIXERS)[1:4]:
+        for mixer in () if quick else WITH_LEVEL:
             found.append(_cell(scale, seed, 4, "own words", mixer, ONE, THROUGH))
         for name in (ORDINARY,) if quick else STARTS[1:]:
             found.append(_cell(scale, seed, 2 if quick else 4, "own words", EMPTIED, ONE, name))
@@ -120,6 +117,8 @@ def _cell(scale: str, seed: int, count: int, form: str, mixer: str, levels: str,
         },
         "pupils": 2 if quick else 64,
         "asked": 4 if quick else 32,  # words of an episode that a training step asks
+        # Whether all weights are tried, too: a step of SGD after each lesson.
+        "sgd": (mixer, levels) in ((EMPTIED, ONE), (FULL, "none")) and count == (2 if quick else 4) and not shared,
     }
     return Cell("languages", _task(count, form), _name(mixer, levels, start), seed, settings)
 
@@ -155,7 +154,7 @@ def answered(
     """
     count = given.questions.shape[-1]
     questions = given.questions.gather(1, asked[..., None].expand(-1, -1, count))
-    if settings["mixer"] == EMPTIED:
+    if settings["mixer"] in (EMPTIED, HOPE_EMPTIED):
         lead = (len(asked),)
         levels = (
             amnesia.learned(model, given.lessons, differentiable=through)
@@ -214,8 +213,29 @@ def tested(model: Hope, settings: dict[str, Any], given: Taught, learning: bool)
     return [100 * float(part.double().mean()) for part in torch.cat(hits).split(WORDS, 1)]
 
 
+def by_sgd(model: Hope, given: Taught, rate: float) -> list[float]:
+    """% right of each language after plain dynamic evaluation: a step of SGD for *all* weights after each lesson, context emptied.
+
+    The loss is that of the levels: the sum of -log p over the lesson. Every pupil begins with the weights of ``model``.
+    """
+    hits = []
+    for pupil, answers in enumerate(given.answers):
+        own = copy.deepcopy(model)
+        optimiser = torch.optim.SGD(own.parameters(), lr=rate)
+        for lesson in given.lessons:
+            optimiser.zero_grad()
+            hope_adaptation.loss_of(own(lesson[pupil, :-1])[0], lesson[pupil, 1:]).backward()
+            optimiser.step()
+        with torch.no_grad():
+            hits.append(own(given.questions[pupil])[0][:, -1].argmax(-1) == answers)
+    return [100 * float(part.double().mean()) for part in torch.stack(hits).split(WORDS, 1)]
+
+
 def measure(cell: Cell) -> Measures:
-    """Train, then ask: % right of each language with levels learning and held still; of levels held still in training, at every rate."""
+    """Train, then ask: % right of each language with levels learning and held still; at every rate, where they were not trained to learn.
+
+    Of some cells also what a step of SGD on all weights keeps, at every rate.
+    """
     settings = dict(cell.settings)
     model = built(settings, cell.seed)
     training = TrainingSettings.from_dict({**settings["training"], "seed": cell.seed})
@@ -242,6 +262,12 @@ def measure(cell: Cell) -> Measures:
     elif settings["levels"] != "none":
         found["by_rate"] = {
             f"{rate:g}": tested(amnesia.at_rate(model, rate), settings, given, True) for rate in RATES
+        }
+    if settings["sgd"]:
+        found["sgd"] = {f"{rate:g}": by_sgd(model, given, rate) for rate in RATES[1:]}
+    if settings["sgd"] and settings["levels"] == "none":  # the ordinary model: what its level keeps, once the context is emptied
+        found["emptied"] = {
+            f"{rate:g}": list(amnesia.kept(amnesia.at_rate(model, rate), given)) for rate in RATES
         }
     found["right"] = mean(_best(found))
     return found
@@ -314,8 +340,8 @@ def _ends(found: Sequence[Sequence[float]]) -> str:
 
 def _others(records: Records) -> Table:
     names = [_name(EMPTIED, ONE, start) for start in STARTS]
-    names += [_name(mixer, ONE, THROUGH) for mixer in list(MIXERS)[1:4]]
-    names += [_name(mixer, "none", ORDINARY) for mixer in list(MIXERS)[1:]]
+    names += [_name(mixer, ONE, THROUGH) for mixer in WITH_LEVEL]
+    names += [_name(mixer, "none", ORDINARY) for mixer in CARRIED]
     rows = []
     for name in names:
         mixer, levels, start = name.split("; ")

@@ -47,7 +47,7 @@ def test_cells_are_distinct_and_json() -> None:
         assert json.loads(json.dumps([cell.to_dict() for cell in cells])) == [
             cell.to_dict() for cell in cells
         ]
-    assert len(FULL) == 3 * (3 * 2 * len(own.LEVELS) + 4 + 3 + 3 + len(own.PACES))
+    assert len(FULL) == 3 * (3 * 2 * len(own.LEVELS) + 4 + 4 + 3 + len(own.PACES))
 
 
 def test_the_controls_have_as_many_parameters_and_the_same_total_rate() -> None:
@@ -93,7 +93,43 @@ def test_emptied_attention_is_the_amnesia_of_the_command() -> None:
     )
 
 
-@pytest.mark.parametrize("mixer", list(own.MIXERS)[1:])
+def test_hope_is_emptied_as_attention_is() -> None:
+    settings = small(settings_of("4 languages, own words", own.HOPE_EMPTIED, "1 level", own.THROUGH))
+    model = own.built(settings, 0)
+    given = own._episode(settings, 2, (1, 2))
+    asked = torch.tensor([[0, 63], [17, 5]])
+    found = own.answered(model, given, settings, asked, False, False)
+    wanted = model(given.questions.gather(1, asked[..., None]))[0][:, :, -1]
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-6)
+    assert not torch.allclose(found, own.answered(model, given, settings, asked, True, False), atol=1e-3)
+
+
+def test_sgd_moves_all_weights_once_after_each_lesson_and_each_pupil_begins_anew() -> None:
+    settings = small(settings_of("2 languages, own words", own.EMPTIED, "1 level", own.THROUGH))
+    model = own.built(settings, 0).double()
+    given = own._episode(settings, 2, (1, 2))
+    before = {name: value.detach().clone() for name, value in model.named_parameters()}
+    rate, hits = 0.05, []
+    for pupil in range(2):
+        theta = before
+        for lesson in given.lessons:
+            line = lesson[pupil]
+
+            def loss(w: dict[str, torch.Tensor], line: torch.Tensor = line) -> torch.Tensor:
+                logits = torch.func.functional_call(model, w, (line[:-1],))[0]
+                return -logits.log_softmax(-1).gather(-1, line[1:, None]).sum()
+
+            slope = torch.func.grad(loss)(theta)
+            theta = {name: value - rate * slope[name] for name, value in theta.items()}
+        logits = torch.func.functional_call(model, theta, (given.questions[pupil],))[0]
+        hits.append(logits[:, -1].argmax(-1) == given.answers[pupil])
+    wanted = [100 * float(part.double().mean()) for part in torch.stack(hits).split(WORDS, 1)]
+    assert own.by_sgd(model, given, rate) == wanted
+    assert wanted != own.by_sgd(model, given, 0.0)
+    assert all(torch.equal(before[name], value) for name, value in model.named_parameters())
+
+
+@pytest.mark.parametrize("mixer", own.CARRIED)
 @pytest.mark.parametrize("learning", [False, True])
 def test_carried_mixers_read_one_line_and_every_question_behind_it(mixer: str, learning: bool) -> None:
     settings = small(settings_of("4 languages, own words", mixer, "none", own.ORDINARY))
@@ -174,6 +210,12 @@ def test_a_quick_cell_of_each_kind_says_what_the_tables_need(quick: dict[str, di
             assert found["right"] == max(map(mean, found["by_rate"].values()))
     assert sum("learning" in found for found in quick.values()) == 2
     assert sum("by_rate" in found for found in quick.values()) == 1
+    assert [set(found["sgd"]) for found in quick.values() if "sgd" in found] == [
+        {f"{rate:g}" for rate in own.RATES[1:]}
+    ] * 3
+    assert [list(found["emptied"]) for found in quick.values() if "emptied" in found] == [
+        [f"{rate:g}" for rate in own.RATES]
+    ]
 
 
 # --- what is read off the records -------------------------------------------------------------------------------------
@@ -235,7 +277,7 @@ def test_tables_have_a_row_for_every_model_and_the_first_and_last_language() -> 
     row = next(row for row in clocks.rows if row[0] == "2 clocks")
     assert row[3] == "71.1 ± 0.1"
     assert row[-2] == "73.1 / 69.1"
-    assert len(others.rows) == len(own.STARTS) + 3 + 4
+    assert len(others.rows) == len(own.STARTS) + 4 + 4
     assert [row[0] for row in paces.rows] == list(own.PACES)
     for table in own.tables(Records([])):
         assert all("–" in row or row[0] == "a blind guess" for row in table.rows)

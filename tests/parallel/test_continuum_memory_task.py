@@ -242,12 +242,14 @@ def test_two_memories_in_one_model_adapt_as_one_with_an_axis_more(rule: str) -> 
 @every_choice
 def test_the_past_does_not_see_the_future(variant: str, order: str, rule: str) -> None:
     at = (0, 3, 4, 9)
-    tokens = TOKENS[:13].repeat(len(at) + 1, 1)  # the last one stays as it is
-    tokens[range(len(at)), at] = (TOKENS[list(at)] + 1) % SYMBOLS
+    tokens = TOKENS[:13].repeat(len(at), 1)
     outputs, _ = run(tokens, variant=variant, order=order, rule=rule)
-    for t, got in zip(at, outputs[:-1], strict=True):
-        assert torch.equal(got[:t], outputs[-1, :t])
-        assert (got[t] - outputs[-1, t]).abs().max() > 1e-6
+    tokens[range(len(at)), at] = (TOKENS[list(at)] + 1) % SYMBOLS
+    moved, _ = run(tokens, variant=variant, order=order, rule=rule)
+    # bit for bit, so row by row: a processor may round two rows of one batch in two ways
+    for t, was, got in zip(at, outputs, moved, strict=True):
+        assert torch.equal(got[:t], was[:t])
+        assert (got[t] - was[t]).abs().max() > 1e-6
 
 
 def test_a_model_may_read_its_tokens_one_at_a_time() -> None:
