@@ -14,6 +14,7 @@ NAMES = (
     "languages",
     "continual",
     "digits",
+    "learned_starts",
     "adaptation",
     "ablations",
     "optimizers",

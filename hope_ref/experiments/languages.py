@@ -118,7 +118,9 @@ def _cell(scale: str, seed: int, count: int, form: str, mixer: str, levels: str,
         "pupils": 2 if quick else 64,
         "asked": 4 if quick else 32,  # words of an episode that a training step asks
         # Whether all weights are tried, too: a step of SGD after each lesson.
-        "sgd": (mixer, levels) in ((EMPTIED, ONE), (FULL, "none")) and count == (2 if quick else 4) and not shared,
+        "sgd": (mixer, levels) in ((EMPTIED, ONE), (FULL, "none"))
+        and count == (2 if quick else 4)
+        and not shared,
     }
     return Cell("languages", _task(count, form), _name(mixer, levels, start), seed, settings)
 
@@ -265,7 +267,9 @@ def measure(cell: Cell) -> Measures:
         }
     if settings["sgd"]:
         found["sgd"] = {f"{rate:g}": by_sgd(model, given, rate) for rate in RATES[1:]}
-    if settings["sgd"] and settings["levels"] == "none":  # the ordinary model: what its level keeps, once the context is emptied
+    if (
+        settings["sgd"] and settings["levels"] == "none"
+    ):  # the ordinary model: what its level keeps, once the context is emptied
         found["emptied"] = {
             f"{rate:g}": list(amnesia.kept(amnesia.at_rate(model, rate), given)) for rate in RATES
         }

@@ -144,9 +144,9 @@ def differences(records: Records, task: str, model: str, other: str, measure: st
     return found
 
 
-def is_clear(found: Sequence[float]) -> bool:
-    """Whether differences over seeds are a finding: their mean is a point or more, and more than twice their spread."""
-    return len(found) >= 3 and abs(mean(found)) >= 1 and abs(mean(found)) > 2 * stdev(found)
+def is_clear(found: Sequence[float], least: float = 1.0) -> bool:
+    """Whether differences over seeds are a finding: their mean is a point (``least``) or more, and more than twice their spread."""
+    return len(found) >= 3 and abs(mean(found)) >= least and abs(mean(found)) > 2 * stdev(found)
 
 
 def _signed(found: Sequence[float]) -> str:

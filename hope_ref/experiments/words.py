@@ -54,6 +54,12 @@ FIGURES: dict[str, tuple[str, str]] = {
         "Five tasks of two digits in turn: no number of levels keeps the first four; the last row has seen "
         "all at once.",
     ),
+    "learned_starts": (
+        "Three panels, Markov languages, renamed text and digits. Each has a row for every arrangement of levels with two marks "
+        "per seed, one for levels that start at random and one for levels whose start was trained through the updates.",
+        "The test after phases longer than in training: bits on A once B was learned, left is better; digits right in the end, "
+        "right is better.",
+    ),
     "adaptation": (
         "Two panels, unseen text of the kind that was trained on and Python source, which was not. Bits per "
         "byte against the learning rate of the continuum memory, in multiples of the default: while it is "

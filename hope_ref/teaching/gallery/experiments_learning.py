@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from hope_ref.experiments import Records, languages
+from hope_ref.experiments import Records, languages, learned_starts
 from hope_ref.experiments.adaptation import KINDS
 from hope_ref.experiments.continual import MODELS as CONTINUAL_MODELS
 from hope_ref.experiments.continual_reading import frontier
@@ -167,4 +167,38 @@ def results_languages(data: Records | None = None) -> Figure:
     for axes in panels:
         axes.axhline(100 / 16, color=BLACK, linestyle=":", linewidth=1)
     panels[0].legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 0.08))
+    return picture
+
+
+@result("learned_starts")
+def results_learned_starts(data: Records | None = None) -> Figure:
+    """What is kept of the first by arrangement of levels, with a random and with a learned start."""
+    data = found("learned_starts") if data is None else data
+    picture, panels = plt.subplots(1, 3, figsize=(9.8, 3.2), sharey=True)
+    for axes, source in zip(panels, learned_starts.SOURCES, strict=True):
+        of_digits = source == "digits"
+        axes.set_xlabel("right in the end (%)" if of_digits else "A after B (bits per symbol)")
+        axes.set_title({"digits": "ten digits", "text": "renamed text"}.get(source, "Markov languages"))
+        if not data.of(source):
+            empty(axes)
+            continue
+        for style, start in enumerate((learned_starts.RATES, learned_starts.START)):
+            named = [
+                (
+                    levels,
+                    [
+                        (100 if of_digits else 1) * record.measures["long"]["kept"]
+                        for record in data.of(source, f"{levels}; {start}")
+                        if not record.measures["long"]["diverged"]
+                    ],
+                )
+                for levels in learned_starts.CHUNKS
+            ]
+            rows(axes, named, style, (0.12, -0.12)[style])
+            axes.plot([], [], STYLES[style][2], color=STYLES[style][0], label=start)
+        if of_digits:
+            axes.set_xlim(0, 102)
+            axes.axvline(20, color=BLACK, linewidth=0.8, linestyle=":")
+    if len(data):
+        panels[0].legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1.1))
     return picture
