@@ -4,8 +4,8 @@ Everything shown here prints the same characters on every machine, so that store
 strictly: bounds instead of floats, no addresses, no timings.
 """
 
-from hope_ref.teaching.checks import check, check_true, reset, what_you_proved
-from hope_ref.teaching.display import prove, show, symbols
+from hope_ref.teaching.checks import check, check_true, reset, what_you_checked
+from hope_ref.teaching.display import prove, show, shown, subplots, symbols
 from hope_ref.teaching.exercise import Exercise, attempt, exercise
 from hope_ref.teaching.interactive import interactive
 
@@ -19,6 +19,8 @@ __all__ = [
     "prove",
     "reset",
     "show",
+    "shown",
+    "subplots",
     "symbols",
-    "what_you_proved",
+    "what_you_checked",
 ]

@@ -1,4 +1,4 @@
-"""`check`: compare two computations, print a bound, never a float; raise when they differ."""
+"""`check`: compare two computations, print the bound that was used; say where they differ if they do."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-_passed: list[str] = []
+_passed: dict[str, None] = {}  # in order, each claim once, however often its cell was run
+_solved: dict[str, bool] = {}  # exercises that were tried, and whether they are solved
 
 
 class CheckFailed(AssertionError):
@@ -24,7 +25,7 @@ def to_numpy(value: Any) -> np.ndarray:
 
 
 def check(claim: str, got: Any, want: Any, bound: float = 1e-12) -> None:
-    """Print ``ok`` and the bound if max|got - want| < bound (scaled by max(1, max|want|)); raise CheckFailed if not.
+    """Print ``ok`` and the bound if max|got - want| < bound · max(1, max|want|); raise CheckFailed if not.
 
     Args:
         claim: what is being compared, e.g. ``"chunked == token by token"``.
@@ -34,29 +35,75 @@ def check(claim: str, got: Any, want: Any, bound: float = 1e-12) -> None:
     left, right = to_numpy(got), to_numpy(want)
     if left.shape != right.shape:
         raise CheckFailed(f"{claim}: shapes differ, got {left.shape}, want {right.shape}")
-    difference = np.abs(left - right).max(initial=0.0)
-    scale = max(1.0, float(np.abs(right).max(initial=0.0)))
-    if not difference < bound * scale:  # written so that NaN fails
-        raise CheckFailed(f"{claim}: max|Δ| = {difference:.1e}, allowed {bound * scale:.0e}")
-    _passed.append(claim)
-    print(f"ok  {claim}   max|Δ| < {bound:.0e}")
+    for name, values in (("got", left), ("want", right)):
+        if not np.isfinite(values).all():
+            at = first_place(~np.isfinite(values))
+            raise CheckFailed(
+                f"{claim}: {name}{_index(at)} is {values[at]}, an overflow or an undefined number"
+            )
+    difference = np.abs(left - right)
+    largest = float(np.abs(right).max(initial=0.0))
+    allowed = bound * max(1.0, largest)
+    if difference.size and not difference.max() < allowed:
+        at = first_place(difference == difference.max())
+        one, other = apart(float(left[at]), float(right[at]))
+        by, limit = apart(float(difference[at]), allowed, digits=2)
+        many = f", {(~(difference < allowed)).sum()} of {difference.size} entries differ" if len(at) else ""
+        raise CheckFailed(
+            f"{claim}: got{_index(at)} is {one}, want {other}: max|Δ| = {by}, allowed {limit}{many}"
+        )
+    _passed[claim] = None
+    relative = f" ({bound:.0e} of the largest, {largest:.2g})" if largest > 1 else ""
+    print(f"ok  {claim}   max|Δ| < {allowed:.2g}{relative}")
 
 
 def check_true(claim: str, holds: Any) -> None:
     """Print ``ok`` if the statement is true; raise CheckFailed if not. For orderings, counts and proofs."""
     if not bool(holds):
         raise CheckFailed(f"{claim}: false")
-    _passed.append(claim)
+    _passed[claim] = None
     print(f"ok  {claim}")
 
 
 def reset() -> None:
-    """Forget the checks that have passed: a notebook starts with this."""
+    """Forget checks that have passed and exercises that were tried: a notebook starts with this."""
     _passed.clear()
+    _solved.clear()
 
 
-def what_you_proved() -> None:
-    """Print the list of all checks that have passed since `reset`."""
-    print(f"{len(_passed)} checks passed in this notebook:")
+def tried(exercise: str, solved: bool) -> None:
+    """Remember that an exercise was tried; once solved, it stays so."""
+    _solved[exercise] = solved or _solved.get(exercise, False)
+
+
+def what_you_checked() -> None:
+    """Print which exercises are solved, and every claim that was checked since `reset`, once."""
+    solved = [name for name, right in _solved.items() if right]
+    if _solved:
+        names = f": {', '.join(solved)}" if solved else ""
+        print(f"{len(solved)} of {len(_solved)} exercises solved{names}")
+    print(f"{len(_passed)} claims checked in this notebook:")
     for claim in _passed:
         print(f"  · {claim}")
+
+
+# --- words for a difference -------------------------------------------------------------------------------------------
+
+
+def first_place(where: np.ndarray) -> tuple[int, ...]:
+    """The index of the first True."""
+    return tuple(int(i) for i in np.argwhere(where)[0])
+
+
+def _index(at: Any) -> str:
+    """[1, 2], or nothing for a single number."""
+    return f"[{', '.join(str(int(i)) for i in at)}]" if len(at) else ""
+
+
+def apart(one: float, other: float, digits: int = 4) -> tuple[str, str]:
+    """Both numbers with as many digits as it takes to tell them apart, at least ``digits``."""
+    for precision in range(digits, 18):
+        texts = f"{one:.{precision}g}", f"{other:.{precision}g}"
+        if texts[0] != texts[1]:
+            break
+    return texts

@@ -9,6 +9,8 @@ from hope_ref import notation
 from hope_ref.teaching.checks import check_true
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from hope_ref.teaching.figures import Drawing
 
 # Characters of LaTeX: of both sides side by side, of both where there are many rows, in the longest; of one side.
@@ -62,6 +64,30 @@ def prove(name: str) -> None:
         }
     )
     check_true(f"{identity.name} [{identity.source}]", residual.is_zero_matrix)
+
+
+def subplots(*arguments: Any, **options: Any) -> tuple[Figure, Any]:
+    """`matplotlib.pyplot.subplots` in the style of the course; `shown` shows what was drawn."""
+    import matplotlib.pyplot as plt
+
+    from hope_ref.teaching.figures import in_house_style
+
+    with in_house_style():
+        return plt.subplots(*arguments, **options)
+
+
+def shown(figure: Figure, *, alt: str, caption: str) -> None:
+    """Show a figure that a cell has drawn, with alternative text and its caption under it; close it.
+
+    Args: alt, what is there and what to see, for a reader without the picture, 40 to 250 characters; caption, one sentence.
+    Raises: ValueError if the alternative text is too short or too long.
+    """
+    from hope_ref.teaching.figures import Drawing, in_house_style
+
+    if not 40 <= len(alt) <= 250:
+        raise ValueError(f"alt must have 40 to 250 characters, got {len(alt)}")
+    with in_house_style():
+        show(Drawing("drawn here", figure, alt, caption))
 
 
 def show(drawing: Drawing) -> None:

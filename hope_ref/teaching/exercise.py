@@ -2,27 +2,43 @@
 
 A checker takes the learner's function (or value) and compares it with an independent computation, in the order
 shape, value, likely mistake. Each exercise carries typical wrong answers, each with the hint that it must get:
-the tests prove that none of them passes and that each one is told the right thing.
+the tests prove that none of them passes and that each one gets the right hint.
 """
 
 from __future__ import annotations
 
+import linecache
 import pkgutil
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hope_ref.teaching.checks import to_numpy
+from hope_ref.teaching import checks
+from hope_ref.teaching.checks import apart, first_place, to_numpy
+
+PACKAGE = str(Path(__file__).parents[1])
 
 
 class WrongAnswer(AssertionError):
     """The answer is not right yet; the message says what to look at. Shown without a stack of library frames."""
 
     def _render_traceback_(self) -> list[str]:  # IPython asks for this instead of a traceback
-        return [f"not yet: {self}"]
+        return [f"not yet: {self}", *own_lines(self.__cause__)]
+
+
+def own_lines(error: BaseException | None) -> list[str]:
+    """Where the learner's own code stopped: its lines of the traceback, the last one being where it happened."""
+    lines = []
+    for frame in traceback.extract_tb(error.__traceback__ if error else None):
+        if not frame.filename.startswith(PACKAGE):
+            code = frame.line or linecache.getline(frame.filename, frame.lineno or 0).strip()
+            lines.append(f"  line {frame.lineno}, in {frame.name}:  {code}".rstrip())
+    return lines
 
 
 @dataclass(frozen=True)
@@ -56,8 +72,13 @@ def attempt(name: str, answer: Any) -> None:
             raise NotImplementedError
         task.check(answer)
     except NotImplementedError:
+        checks.tried(name, False)
         print(f"exercise {name} is waiting for you: {task.title}")
+    except WrongAnswer:
+        checks.tried(name, False)
+        raise
     else:
+        checks.tried(name, True)
         print(f"ok  exercise {name}: {task.title}")
 
 
@@ -116,11 +137,23 @@ def must_equal(
         hint = " It has the transposed shape." if found.shape == wanted.shape[::-1] and found.ndim > 1 else ""
         raise WrongAnswer(f"{what} has shape {found.shape}, it should be {wanted.shape}.{hint}")
     scale = max(1.0, float(np.abs(wanted).max(initial=0.0)))
-    if np.abs(found - wanted).max(initial=0.0) <= bound * scale:
+    off = ~(np.abs(found - wanted) <= bound * scale)  # written so that NaN is off
+    if not off.any():
         return
     for hint, mistake in (likely or {}).items():
         if found.shape == np.shape(mistake) and np.allclose(found, mistake, rtol=1e-7, atol=1e-9):
-            raise WrongAnswer(f"{what} has the right shape but wrong values. {hint}")
-    if not np.isfinite(found).all():
-        raise WrongAnswer(f"{what} contains NaN or infinite entries.")
-    raise WrongAnswer(f"{what} has the right shape but wrong values.")
+            raise WrongAnswer(f"{difference(what, found, wanted, off)} {hint}")
+    if np.abs(found - wanted).max() <= 1e-5 * scale:
+        raise WrongAnswer(f"{difference(what, found, wanted, off)} So near: do you compute in float32?")
+    raise WrongAnswer(difference(what, found, wanted, off))
+
+
+def difference(what: str, found: np.ndarray, wanted: np.ndarray, off: np.ndarray) -> str:
+    """Got and expected where they first differ: "y[2, 0] is 0.0729, expected 0.081 (3 of 12 entries differ)."."""
+    at = first_place(off)
+    got, expected = apart(float(found[at]), float(wanted[at]))
+    if not at:
+        return f"{what} is {got}, expected {expected}."
+    place = ", ".join(map(str, at))
+    count = "all entries differ" if off.all() else f"{off.sum()} of {off.size} entries differ"
+    return f"{what}[{place}] is {got}, expected {expected} (the first difference; {count})."

@@ -15,7 +15,7 @@ INSTALLS = "install"
 MEASURING = ("12", "A3")  # notebooks that train and time: a few of their outputs are the machine's own
 MOST_UNCOMPARED = 3  # cells of theirs whose output nbval runs but does not compare
 MOST_WORDS, MOST_LINES, MOST_LINES_IN_A_CELL = 2500, 300, 30
-SHOWS = re.compile(r"^\s*(show|check|check_true|prove|symbols|attempt|what_you_proved|print)\(", re.MULTILINE)
+SHOWS = re.compile(r"^\s*(show|check|check_true|prove|symbols|attempt|what_you_checked|print)\(", re.MULTILINE)
 
 
 def problems(path: Path) -> list[str]:

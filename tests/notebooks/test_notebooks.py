@@ -124,7 +124,7 @@ def test_each_notebook_has_the_parts_a_learner_looks_for(path: Path) -> None:
     text, source = prose(path), code(path)
     for part in ("You will do", "You will learn", "You need", "Exercises", "What you proved", "Next"):
         assert part in text, part
-    for call in ("symbols(", "prove(", "check(", "what_you_proved()"):
+    for call in ("symbols(", "prove(", "check(", "what_you_checked()"):
         assert call in source, call
     pictures = source.count("show(")
     assert 3 <= pictures <= 5, f"{pictures} figures"
@@ -136,7 +136,7 @@ def test_each_appendix_has_the_parts_a_reader_looks_for(path: Path) -> None:
     text, source = prose(path), code(path)
     for part in ("You will do", "You will learn", "You need", "What you proved", "Next"):
         assert part in text, part
-    for call in ("check_true(", "what_you_proved()"):
+    for call in ("check_true(", "what_you_checked()"):
         assert call in source, call
     assert source.count("show(") <= 5
 

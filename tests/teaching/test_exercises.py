@@ -92,13 +92,44 @@ def test_ask_hands_out_copies() -> None:
         ("text", "y must be numbers, got str"),
         (np.zeros((3, 2)), r"y has shape \(3, 2\), it should be \(2, 3\). It has the transposed shape"),
         (np.zeros(6), r"y has shape \(6,\), it should be \(2, 3\)\.$"),
-        (2 * np.ones((2, 3)), "wrong values. Twice too large"),
-        (np.full((2, 3), np.nan), "NaN"),
-        (np.zeros((2, 3)), "wrong values.$"),
-        (np.full((2, 3), 1 + 1e-6), "wrong values.$"),
+        (
+            2 * np.ones((2, 3)),
+            r"y\[0, 0\] is 2, expected 1 \(the first difference; all entries differ\)\. Twice too large",
+        ),
+        (
+            [[1, 1, np.nan], [1, 1, 0]],
+            r"y\[0, 2\] is nan, expected 1 \(the first difference; 2 of 6 entries differ\)\.$",
+        ),
+        (np.zeros((2, 3)), r"y\[0, 0\] is 0, expected 1"),
+        (np.full((2, 3), 1 + 1e-6), r"y\[0, 0\] is 1\.000001, expected 1 .* do you compute in float32\?"),
     ],
 )
 def test_shape_then_value_then_likely_mistake(got: Any, message: str) -> None:
     want = np.ones((2, 3))
     with pytest.raises(WrongAnswer, match=message):
         must_equal("y", got, want, {"Twice too large.": 2 * want})
+
+
+def test_a_number_is_shown_beside_the_one_expected() -> None:
+    with pytest.raises(WrongAnswer, match=r"^eta is 0\.0729, expected 0\.081\. Times 0\.9$"):
+        must_equal("eta", 0.0729, 0.081, {"Times 0.9": 0.0729})
+
+
+def test_an_error_keeps_the_lines_of_the_learner() -> None:
+    def inner(v: np.ndarray) -> Any:
+        return v[100]  # this line stops
+
+    def answer(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> Any:
+        return inner(v)
+
+    with pytest.raises(
+        WrongAnswer, match="your function stopped with IndexError: index 100 is out"
+    ) as caught:
+        attempt("01.1", answer)
+    assert isinstance(caught.value.__cause__, IndexError)
+    first, *lines = caught.value._render_traceback_()
+    assert first.startswith("not yet: your function stopped")
+    assert [line.split(", in ")[1] for line in lines] == [
+        "answer:  return inner(v)",
+        "inner:  return v[100]  # this line stops",
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +18,24 @@ from hope_ref.teaching import checks, display, figures
 
 
 def test_check_prints_a_bound_and_no_float(capsys: pytest.CaptureFixture[str]) -> None:
-    teaching.check("a == b", np.array([1.0, 2.0]) + 1e-14, [1.0, 2.0])
+    teaching.check("a == b", np.array([1.0, 0.5]) + 1e-14, [1.0, 0.5])
     assert capsys.readouterr().out == "ok  a == b   max|Δ| < 1e-12\n"
 
 
 @pytest.mark.parametrize(
     ("got", "want", "message"),
     [
-        ([1.0], [1.0 + 1e-6], r"a == b: max\|Δ\| = 1.0e-06, allowed 1e-12"),
+        (
+            [1.0, 2.0],
+            [1.0, 2.0 + 1e-6],
+            r"a == b: got\[1\] is 2, want 2\.000001: max\|Δ\| = 1e-06, allowed 2e-12, 1 of 2 entries differ$",
+        ),
+        (1.0, 0.5, r"a == b: got is 1, want 0\.5: max\|Δ\| = 0\.5, allowed 1e-12$"),
         ([1.0], [[1.0]], r"a == b: shapes differ, got \(1,\), want \(1, 1\)"),
-        ([np.nan], [1.0], "a == b"),
-        ([np.nan], [np.nan], "a == b"),
-        ([np.inf], [np.inf], "a == b"),
+        ([1.0, np.nan], [1.0, 1.0], r"a == b: got\[1\] is nan, an overflow or an undefined number$"),
+        ([np.nan], [np.nan], r"a == b: got\[0\] is nan"),
+        ([np.inf], [np.inf], r"a == b: got\[0\] is inf"),
+        ([0.0], [np.inf], r"a == b: want\[0\] is inf"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:invalid value")
@@ -42,19 +49,44 @@ def test_check_takes_tensors_and_sympy() -> None:
     teaching.check("matrix", sp.eye(2), np.eye(2))
 
 
-def test_check_scales_with_large_values() -> None:
-    teaching.check("large", np.array([1e6 + 1e-8]), np.array([1e6]))
+def test_check_scales_with_large_values_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    teaching.check("large", np.array([1e6 + 5e-7]), np.array([1e6]))
+    assert capsys.readouterr().out == "ok  large   max|Δ| < 1e-06 (1e-12 of the largest, 1e+06)\n"
     with pytest.raises(checks.CheckFailed):
         teaching.check("large", np.array([1e6 + 1e-3]), np.array([1e6]))
 
 
-def test_what_you_proved_lists_what_passed_only(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("want", [2.6, 2.96, 1e4, -3.5])
+def test_a_difference_that_is_refused_reads_larger_than_what_is_allowed(want: float) -> None:
+    for excess in (1.0, 1.02, 1.2, 3.0):
+        got = want + excess * 1e-12 * max(1.0, abs(want))
+        try:
+            teaching.check("near", got, want)
+        except checks.CheckFailed as error:
+            by, limit = (float(x) for x in re.findall(r"max\|Δ\| = (\S+), allowed (\S+)", str(error))[0])
+            assert by >= limit
+            one, other = re.findall(r"got is (\S+), want (\S+):", str(error))[0]
+            assert one != other
+
+
+def test_what_you_checked_lists_each_claim_once_and_the_exercises(capsys: pytest.CaptureFixture[str]) -> None:
     teaching.reset()
-    teaching.check_true("one", True)
+    for _ in range(3):
+        teaching.check_true("one", True)
     with pytest.raises(checks.CheckFailed, match="two: false"):
         teaching.check_true("two", False)
-    teaching.what_you_proved()
-    assert capsys.readouterr().out.endswith("1 checks passed in this notebook:\n  · one\n")
+    capsys.readouterr()
+    teaching.what_you_checked()
+    assert capsys.readouterr().out == "1 claims checked in this notebook:\n  · one\n"
+    solution = teaching.exercise("01.1").solution
+    teaching.attempt("01.1", solution)
+    teaching.attempt("01.1", ...)
+    teaching.attempt("01.2", ...)
+    with pytest.raises(AssertionError):
+        teaching.attempt("01.3", lambda pairs, d_k: 0.0)
+    capsys.readouterr()
+    teaching.what_you_checked()
+    assert capsys.readouterr().out.startswith("1 of 3 exercises solved: 01.1\n1 claims checked")
 
 
 def test_failures_show_without_a_stack_of_frames() -> None:
@@ -98,6 +130,25 @@ def test_symbols_come_from_the_notation(published: list[Any]) -> None:
     assert "| `eta` |" in published[0][0]["text/markdown"]
     with pytest.raises(KeyError, match="no symbol named"):
         teaching.symbols("nothing")
+
+
+def test_what_a_cell_draws_is_shown_in_house_style_with_its_words(published: list[Any]) -> None:
+    before = plt.rcParams["axes.spines.top"]
+    figure, axes = teaching.subplots(1, 2, figsize=(4, 2))
+    assert plt.rcParams["axes.spines.top"] == before
+    assert not axes[0].spines["top"].get_visible()
+    axes[0].plot([0, 1])
+    alt = "A line from zero to one, and an empty panel on its right; look at the line."
+    teaching.shown(figure, alt=alt, caption="A line.")
+    (picture, metadata), (caption, _) = published
+    assert picture["image/png"][:4] == b"\x89PNG"
+    assert metadata == {"image/png": {"alt": alt}}
+    assert picture["text/plain"] == f"<figure drawn here: {alt}>"
+    assert caption["text/markdown"] == "*A line.*"
+    assert not plt.fignum_exists(figure.number)
+    for wrong in ("short", 251 * "x"):
+        with pytest.raises(ValueError, match=f"alt must have 40 to 250 characters, got {len(wrong)}"):
+            teaching.shown(figure, alt=wrong, caption="")
 
 
 def test_publishing_reaches_the_notebook(capsys: pytest.CaptureFixture[str]) -> None:

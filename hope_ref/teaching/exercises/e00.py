@@ -79,11 +79,13 @@ def check_refusal(function: Any) -> None:
         raise WrongAnswer(
             "check stopped at the shapes, before it looked at a value: keep the shape, change one entry."
         )
-    found = re.search(r"max\|Δ\| = (\S+), allowed (\S+)", message)
+    found = re.search(r"max\|Δ\| = (\S+), allowed \S+, (\d+) of \d+ entries", message)
     if found is None:
         raise WrongAnswer(f"{message!r} is not what check says when it refuses; return str(error) as it is.")
-    if found[1] != "5.0e-01":
-        raise WrongAnswer(f"read it: max|Δ| = {found[1]}. One entry off by 0.5 gives 5.0e-01.")
+    if found[1] != "0.5":
+        raise WrongAnswer(f"read it: max|Δ| = {found[1]}. One entry off by 0.5 gives 0.5.")
+    if found[2] != "1":
+        raise WrongAnswer(f"read it: {found[2]} entries differ. Change one of them alone.")
 
 
 def _refusal(change: Callable[[Array], Array]) -> Callable[[Array], str | None]:
@@ -177,7 +179,7 @@ EXERCISES = (
             (lambda right: check("off by a half", _off_by_a_half(right), right), "Catch it"),
             (_refusal(_changed_in_place), "right.copy()"),
             (_refusal(lambda right: right[1:]), "keep the shape"),
-            (_refusal(lambda right: right + 1), "max|Δ| = 1.0e+00"),
+            (_refusal(lambda right: right + 1), "max|Δ| = 1."),
             (lambda right: "it failed", "not what check says"),
             (lambda right: CheckFailed("as it is"), "str(error)"),
             (lambda right: 0.5, "a string"),
