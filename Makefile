@@ -72,8 +72,9 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-lab: $(READY)  ## open JupyterLab in notebooks/
-	$(BIN)/jupyter lab --notebook-dir=notebooks
+# The server's root is the repository's, or links out of notebooks/ would lead nowhere.
+lab: $(READY)  ## open the course in JupyterLab
+	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/00_run_it_and_read_the_map.ipynb
 
 notebooks: $(READY) fonts  ## execute every notebook again, in place
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace \
