@@ -252,6 +252,7 @@ def markdown() -> str:
         "Sources: **[S n]** the n-th displayed formula of the tutorial *HOPE: A Self-Referential Module* (listed below);",
         "**[P n]** equation n of the long version of *Nested Learning: The Illusion of Deep Learning Architecture*;",
         "**[P20 n]** equation n of its short conference version; **[Titans]** the Titans paper; **[D]** a decision of this project.",
+        "[REFERENCES.md](REFERENCES.md) has the papers.",
         "",
     ]
     for topic in dict.fromkeys(s.topic for s in SYMBOLS):

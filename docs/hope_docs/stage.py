@@ -20,6 +20,7 @@ FIRST_PAGES = (
     "RESULTS",
     "ERRATA",
     "NOTATION",
+    "REFERENCES",
     "TEACHING",
     "FAQ",
     "CONTRIBUTING",
