@@ -147,7 +147,7 @@ def test_pictures_of_the_readme_have_alternative_text() -> None:
     pictures = re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
     assert pictures
     for alternative, target in pictures:
-        assert len(alternative) > 40, target
+        assert 40 < len(alternative) <= 250, target
 
 
 def test_files_stay_small() -> None:
