@@ -81,10 +81,13 @@ def nbgrader_problems(book: Any) -> list[str]:
 
 
 def test_a_picture_from_a_file_comes_along_and_a_lost_one_is_an_error(tmp_path: Path) -> None:
-    book = maker.student(ROOT / "notebooks" / "00_run_it_and_read_the_map.ipynb")
-    (cell,) = [cell for cell in book.cells if "attachment:hope.svg" in cell.source]
-    picture = base64.b64decode(cell.attachments["hope.svg"]["image/svg+xml"])
-    assert picture == (ROOT / "figures" / "hope.svg").read_bytes()
+    drawn = tmp_path / "hope.svg"
+    drawn.write_bytes((ROOT / "figures" / "hope.svg").read_bytes())
+    one = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("See ![a block](hope.svg) here.")])
+    nbformat.write(one, tmp_path / "00_drawn.ipynb")
+    (cell,) = maker.student(tmp_path / "00_drawn.ipynb").cells
+    assert cell.source == "See ![a block](attachment:hope.svg) here."
+    assert base64.b64decode(cell.attachments["hope.svg"]["image/svg+xml"]) == drawn.read_bytes()
     lost = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("![alt](../figures/none.svg)")])
     nbformat.write(lost, tmp_path / "00_lost.ipynb")
     with pytest.raises(maker.Unfit, match="no picture at"):

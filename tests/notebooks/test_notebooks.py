@@ -80,10 +80,13 @@ def test_an_equation_without_its_number_is_seen() -> None:
 
 # LaTeX that stands for no quantity: layout, operators, relations, functions with a name of their own.
 NO_SYMBOLS = set(
-    """frac tfrac sqrt sum prod left right begin end top cdot cdots ldots dots quad qquad big Big le ge lt gt in pmod
+    re.findall(
+        r"\S+",
+        """frac tfrac sqrt sum prod left right begin end top cdot cdots ldots dots quad qquad big Big le ge lt gt in pmod
     lfloor rfloor lceil rceil langle rangle odot otimes approx equiv pm infty partial nabla mathcal mathbf tilde hat bar
     underbrace small min max arg log exp leftarrow Leftarrow iff mid colon ne leq geq vdots ddots mapsto Rightarrow to
-    square tanh sin substack bigl bigr Bigl Bigr star circ""".split()
+    square tanh sin substack bigl bigr Bigl Bigr star circ""",
+    )
 )
 
 
@@ -122,19 +125,68 @@ def test_each_notebook_has_its_solutions(path: Path) -> None:
 @each_of_the_course
 def test_each_notebook_has_the_parts_a_learner_looks_for(path: Path) -> None:
     text, source = prose(path), code(path)
-    for part in ("You will do", "You will learn", "You need", "Exercises", "What you proved", "Next"):
+    parts = ["You need", "Exercises", "What you checked", "Next"]
+    parts += ["Summary", "Elsewhere", "Quiz"] if for_learners(path) else ["You will do", "You will learn"]
+    for part in parts:
         assert part in text, part
     for call in ("symbols(", "prove(", "check(", "what_you_checked()"):
         assert call in source, call
-    pictures = source.count("show(")
-    assert 3 <= pictures <= 5, f"{pictures} figures"
+    pictures = len(re.findall(r"\bshown?\(", source))
+    assert 2 <= pictures <= 5, f"{pictures} figures"
+
+
+def for_learners(path: Path) -> bool:
+    return path.stem[:2] in hygiene.FOR_LEARNERS
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in NUMBERED if for_learners(path)], ids=lambda path: path.stem[:2]
+)
+def test_a_learner_sees_guesses_and_tries(path: Path) -> None:
+    assert hygiene.problems_for_learners(path) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda book: book["cells"].append(prose_cell("word " * 1600)), "words, at most 1600"),
+        (lambda book: book["cells"].insert(0, prose_cell("word " * 301)), "words before the first picture"),
+        (lambda book: first(book, "cell").update(source="x" * 89, metadata={}), "a line of 89 columns"),
+        (
+            lambda book: first(book, "image/png")["metadata"]["image/png"].update(alt="a" * 251),
+            "an alternative text of 251 characters",
+        ),
+        (
+            lambda book: book["cells"].extend(
+                code_cell(f"more{i}", "from hope_ref.teaching.gallery import m3") for i in range(2)
+            ),
+            "figures whose experiment is imported",
+        ),
+        (lambda book: _without(book, "**Predict"), "0 predictions, at least 2"),
+        (lambda book: _without(book, "<details>"), "0 questions of a quiz, at least 3"),
+        (lambda book: _without(book, "http"), "0 links to the field, at least 3"),
+        (lambda book: strip(book), "None words before the first picture"),
+        (lambda book: strip(book), "0 cells that print numbers or draw, at least 4"),
+    ],
+)
+def test_each_rule_for_learners_can_fail(
+    change: Callable[[dict[str, Any]], Any], message: str, tmp_path: Path
+) -> None:
+    found = hygiene.problems_for_learners(tampered(tmp_path / "01_tampered.ipynb", change))
+    assert any(message in text for text in found), found
+
+
+def _without(book: dict[str, Any], text: str) -> None:
+    for cell in book["cells"]:
+        if cell["cell_type"] == "markdown":
+            cell["source"] = "".join(cell["source"]).replace(text, "")
 
 
 @each_appendix
 def test_each_appendix_has_the_parts_a_reader_looks_for(path: Path) -> None:
     """No exercises, no symbols: but what it is for, a check behind what it says, and the way on."""
     text, source = prose(path), code(path)
-    for part in ("You will do", "You will learn", "You need", "What you proved", "Next"):
+    for part in ("You will do", "You will learn", "You need", "What you checked", "Next"):
         assert part in text, part
     for call in ("check_true(", "what_you_checked()"):
         assert call in source, call

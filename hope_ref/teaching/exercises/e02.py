@@ -1,4 +1,4 @@
-"""Exercises of notebook 02: the gated delta rule, the rate that stores in one shot, and what the misplaced factor breaks."""
+"""Exercises of notebook 02: one gated write, all writes by one triangular solve, and the best rate for one pass."""
 
 from __future__ import annotations
 
@@ -9,194 +9,479 @@ import numpy as np
 from hope_ref.common.validation import Array
 from hope_ref.teaching.exercise import Exercise, WrongAnswer, ask, must_equal
 
-Gated = tuple[Array, Array, Array, Array, Array]
+MANY = 64  # tokens with which array operations are counted
 
 
-def _tokens(length: int = 6) -> Gated:
+def _call(function: Any, arguments: dict[str, Any]) -> tuple[Any, list[str]]:
+    """What the learner's function returns on copies of the arguments, and the names of the arrays that it changed."""
+    if not callable(function):
+        ask(function)
+    copies = {name: np.array(a) if isinstance(a, np.ndarray) else a for name, a in arguments.items()}
+    got = ask(lambda: function(*copies.values()))
+    return got, [name for name, a in arguments.items() if not np.array_equal(copies[name], a)]
+
+
+def _unchanged(changed: list[str]) -> None:
+    if changed:
+        raise WrongAnswer(
+            f"the result is right, but you changed {' and '.join(changed)} in place: return something new; "
+            "the caller still needs what it gave you."
+        )
+
+
+def _single(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The same in float32."""
+    return {name: np.float32(a) if isinstance(a, np.ndarray) else a for name, a in arguments.items()}
+
+
+# --- 02.1 -------------------------------------------------------------------------------------------------------------
+
+
+def _write_case() -> dict[str, Any]:
     rng = np.random.default_rng(201)
-    q, k, v = rng.normal(size=(length, 3)), rng.normal(size=(length, 3)), rng.normal(size=(length, 2))
-    return q, k, v, rng.uniform(0.2, 0.5, size=length), rng.uniform(0.5, 0.9, size=length)
+    k = rng.normal(size=3)
+    k = 2 * k / np.linalg.norm(k)  # of length 2
+    return {"M": rng.normal(size=(2, 3)), "k": k, "v": rng.normal(size=2), "eta": 0.3, "alpha": 0.8}
 
 
-def _unrolled(q: Array, k: Array, v: Array, decay: Array, before: Array, write: Array) -> Array:
-    """y_t = Σ_{s≤t} write_s v_s k_sᵀ T_{s+1} … T_t q_t with T_r = decay_r I - before_r k_r k_rᵀ: no memory, no loop over one."""
-    y = np.zeros_like(v)
-    for t in range(len(k)):
-        read = q[t]  # becomes T_{s+1} … T_t q_t on the way back
-        for s in range(t, -1, -1):
-            y[t] += write[s] * v[s] * (k[s] @ read)
-            read = decay[s] * read - before[s] * k[s] * (k[s] @ read)
-    return y
+def _written(M: Array, k: Array, v: Array, eta: float, alpha: float) -> Array:
+    """α M (I - η k kᵀ) + η v kᵀ."""
+    new: Array = alpha * M @ (np.eye(len(k)) - eta * np.outer(k, k)) + eta * np.outer(v, k)
+    return new
 
 
-def check_gated(function: Any) -> None:
-    """(q, k, v, eta, alpha) -> y: compared with the sum over all writes, each carried to its read by the transitions."""
-    q, k, v, eta, alpha = _tokens()
-    one = np.ones_like(alpha)
-    must_equal(
-        "y",
-        ask(function, q, k, v, eta, alpha),
-        _unrolled(q, k, v, alpha, alpha * eta, eta),
-        {
-            "You measured the error before the decay; the gated rule decays first: the error is "
-            "v_t - α_t M_{t-1} k_t.": _unrolled(q, k, v, alpha, eta, eta),
-            "The new write is decayed too; α_t multiplies the old memory only.": _unrolled(
-                q, k, v, alpha, alpha * eta, alpha * eta
-            ),
-            "There is no retention in it yet.": _unrolled(q, k, v, one, eta, eta),
-            "There is no error correction in it: that is linear attention with retention.": _unrolled(
-                q, k, v, alpha, 0 * eta, eta
-            ),
-            "You read before you wrote: y_t is M_t q_t, with the memory after the write.": _reads_first(
-                q, k, v, eta, alpha
-            ),
-        },
-    )
+def _write_mistakes(M: Array, k: Array, v: Array, eta: float, alpha: float) -> dict[str, Array]:
+    old, length = alpha * M, float(np.linalg.norm(k))
+    error = old @ k - v
+    uphill = old + eta * np.outer(error, k)
+    before, after = np.linalg.norm(error), np.linalg.norm(uphill @ k - v)
+    shared = "Erase and write share η: it multiplies the whole error."
+    as_it_comes = f"‖k‖ = {length:.0f} here, and it matters: use k as it comes."
+    return {
+        f"The error grew from {before:.2f} to {after:.2f}: a write goes against the error, with a minus.": uphill,
+        "η is missing: write η times the error.": old - np.outer(error, k),
+        shared: old - np.outer(old @ k, k) + eta * np.outer(v, k),
+        f"{shared} The erased part has it, the new value has not.": old
+        - eta * np.outer(old @ k, k)
+        + np.outer(v, k),
+        as_it_comes: old - eta * np.outer(old @ k / length - v, k / length),
+        f"{as_it_comes} Do not divide by ‖k‖².": old - eta * np.outer(error, k) / length**2,
+        "There is no error correction in it: read what the memory answers to k first.": old
+        + eta * np.outer(v, k),
+        "There is no retention in it: α multiplies the old memory.": M - eta * np.outer(M @ k - v, k),
+        "You measured the error before the decay: decay first, then read.": old
+        - eta * np.outer(M @ k - v, k),
+        "The new write is decayed too; α multiplies the old memory only.": alpha
+        * (M - eta * np.outer(M @ k - v, k)),
+        "Twice too much is written: the ½ of the loss takes the 2.": old - 2 * eta * np.outer(error, k),
+        "1 - α is what is lost: α multiplies the old memory.": _written(M, k, v, eta, 1 - alpha),
+    }
 
 
-def _gated(q: Array, k: Array, v: Array, eta: Array, alpha: Array) -> Array:
-    memory, y = np.zeros((v.shape[1], k.shape[1])), np.zeros_like(v)
-    for t in range(len(k)):
-        memory = alpha[t] * memory
-        memory = memory + eta[t] * np.outer(v[t] - memory @ k[t], k[t])
-        y[t] = memory @ q[t]
-    return y
-
-
-def _error_before_decay(q: Array, k: Array, v: Array, eta: Array, alpha: Array) -> Array:
-    memory, y = np.zeros((v.shape[1], k.shape[1])), np.zeros_like(v)
-    for t in range(len(k)):
-        memory = alpha[t] * memory + eta[t] * np.outer(v[t] - memory @ k[t], k[t])
-        y[t] = memory @ q[t]
-    return y
-
-
-def _decays_last(q: Array, k: Array, v: Array, eta: Array, alpha: Array) -> Array:
-    memory, y = np.zeros((v.shape[1], k.shape[1])), np.zeros_like(v)
-    for t in range(len(k)):
-        memory = alpha[t] * (memory + eta[t] * np.outer(v[t] - memory @ k[t], k[t]))
-        y[t] = memory @ q[t]
-    return y
-
-
-def _reads_first(q: Array, k: Array, v: Array, eta: Array, alpha: Array) -> Array:
-    memory, y = np.zeros((v.shape[1], k.shape[1])), np.zeros_like(v)
-    for t in range(len(k)):
-        y[t] = memory @ q[t]
-        memory = alpha[t] * memory
-        memory = memory + eta[t] * np.outer(v[t] - memory @ k[t], k[t])
-    return y
-
-
-def check_one_shot(function: Any) -> None:
-    """(k,) -> eta, one rate per key: the error after one write is linear in η, so two measurements find its zero."""
-    rng = np.random.default_rng(202)
-    k, memory, v = rng.normal(size=(4, 3)), rng.normal(size=3), rng.normal(size=4)
-    before = k @ memory - v  # (4,) the error at η = 0
-    after = [key @ (memory - error * key) - value for key, error, value in zip(k, before, v, strict=True)]
-    norm = np.linalg.norm(k, axis=1)
-    must_equal(
-        "eta",
-        ask(function, k),
-        before / (before - after),
-        {
-            "The error shrinks by 1 - η‖k‖²: the norm is squared.": 1 / norm,
-            "That is the edge of stability, where the error only changes its sign.": 2 / norm**2,
-            "η = 1 stores in one shot only when the key has norm 1; these have not.": np.ones(4),
-            "That is upside down.": norm**2,
-        },
-    )
-
-
-def check_left_factor(function: Any) -> None:
-    """() -> (memory, k, v): square, as small as can be, and the two forms differ at η = 1/‖k‖²."""
-    got = ask(function)
-    if not isinstance(got, tuple | list) or len(got) != 3:
-        raise WrongAnswer("return three arrays: memory (d_v, d_k), k (d_k,), v (d_v,).")
+def check_write(function: Any) -> None:
+    """(M, k, v, eta, alpha) -> M: a key of length 2, then η = 0, α = 0, a key of zeros, float32."""
+    case = _write_case()
     try:
-        memory, k, v = (np.asarray(array, dtype=np.float64) for array in got)
-    except (TypeError, ValueError) as error:
-        raise WrongAnswer("memory, k and v must be arrays of numbers.") from error
-    if memory.ndim != 2 or k.ndim != 1 or v.ndim != 1 or memory.shape != (len(v), len(k)):
-        raise WrongAnswer(
-            f"memory, k, v have shapes {memory.shape}, {k.shape}, {v.shape}; they should be (d_v, d_k), (d_k,), (d_v,)."
-        )
-    if memory.shape[0] != memory.shape[1]:
-        raise WrongAnswer(
-            f"memory has shape {memory.shape}: with d_v ≠ d_k NumPy refuses the printed form, so nobody is misled. "
-            "Find a case in which it runs, and is wrong."
-        )
-    if not (np.isfinite(memory).all() and np.isfinite(v).all() and np.isfinite(k).all() and k.any()):
-        raise WrongAnswer("all numbers must be finite, and the key must not be zero.")
-    if len(k) == 1:
-        raise WrongAnswer(
-            "at size 1 both forms are one product of numbers, and numbers commute: go one larger."
-        )
-    square = k @ k
-    answer = (memory - np.outer(k, k) @ memory / square + np.outer(v, k) / square) @ k  # the printed form
-    if np.abs(answer - v).max() < 1e-6 * max(1.0, float(np.abs(v).max())):
-        hint = (
-            "with an empty memory there is nothing to erase, so the side does not matter"
-            if not memory.any()
-            else "this k kᵀ and this M give the same answer in both orders; does M k point along k?"
-        )
-        raise WrongAnswer(f"the printed form stores your pair correctly: {hint}.")
-    if len(k) > 2:
-        raise WrongAnswer(f"a counterexample, but not the smallest: size {len(k)} can be reduced.")
+        got, changed = _call(function, case)
+    except WrongAnswer as stopped:
+        if "(2,3) (3,2)" in str(stopped) or "(3,2) (2,3)" in str(stopped):
+            raise WrongAnswer(
+                f"{stopped} Your outer product has shape (d_k, d_v); the memory is (d_v, d_k): the error comes first."
+            ) from stopped.__cause__
+        raise
+    must_equal("the new M", got, _written(**case), _write_mistakes(**case))
+    _unchanged(changed)
+    for what, other in (
+        ("with η = 0", {**case, "eta": 0.0}),
+        ("with α = 0", {**case, "alpha": 0.0}),
+        ("with a key of zeros", {**case, "k": np.zeros(3)}),
+    ):
+        got, changed = _call(function, other)
+        must_equal(f"{what} the new M", got, _written(**other))
+        _unchanged(changed)
+    must_equal(
+        "with float32 arrays the new M", _call(function, _single(case))[0], _written(**case), bound=1e-5
+    )
 
 
-def _counterexample() -> tuple[Array, Array, Array]:
-    return np.array([[0.0, 0.0], [1.0, 0.0]]), np.array([1.0, 0.0]), np.array([0.0, 0.0])
+def _write(M: Array, k: Array, v: Array, eta: float, alpha: float) -> Array:
+    old: Array = alpha * M
+    return old - eta * np.outer(old @ k - v, k)
+
+
+def _write_in_place(M: Array, k: Array, v: Array, eta: float, alpha: float) -> Array:
+    M *= alpha
+    M -= eta * np.outer(M @ k - v, k)
+    return M
+
+
+def _wrong_write(hint: str) -> tuple[Any, str]:
+    """An answer that makes the mistake whose hint begins so."""
+
+    def answer(M: Array, k: Array, v: Array, eta: float, alpha: float) -> Array:
+        mistakes = _write_mistakes(M, k, v, eta, alpha)
+        return next(value for text, value in mistakes.items() if hint in text)
+
+    return answer, hint
+
+
+# --- 02.2 -------------------------------------------------------------------------------------------------------------
+
+
+def _tokens(length: int) -> dict[str, Any]:
+    rng = np.random.default_rng(202)
+    k, v = 0.6 * rng.normal(size=(length, 4)), rng.normal(size=(length, 3))
+    return {"M": rng.normal(size=(3, 4)), "k": k, "v": v, "eta": rng.uniform(0.2, 1.0, size=length)}
+
+
+def _loop(M: Array, k: Array, v: Array, eta: Array) -> Array:
+    for key, value, rate in zip(k, v, eta, strict=True):
+        M = M - rate * np.outer(M @ key - value, key)
+    return M
+
+
+def _solved(M: Array, k: Array, rows: Array, right: Array) -> Array:
+    """The memory after writes w with (I + rows) w = right."""
+    new: Array = M + np.linalg.solve(np.eye(len(k)) + rows, right).T @ k
+    return new
+
+
+def _write_all(M: Array, k: Array, v: Array, eta: Array) -> Array:
+    rate = eta[:, None]  # (C, 1)
+    return _solved(M, k, rate * np.tril(k @ k.T, -1), rate * (v - k @ M.T))
+
+
+def _write_all_mistakes(M: Array, k: Array, v: Array, eta: Array) -> dict[str, Array]:
+    rate, overlaps, missing = eta[:, None], k @ k.T, v - k @ M.T
+    rows, empty = rate * np.tril(overlaps, -1), np.zeros_like(M)
+    whole = "η_t multiplies the whole row t:"
+    return {
+        "A token does not see its own write: below the diagonal only.": _solved(
+            M, k, rate * np.tril(overlaps), rate * missing
+        ),
+        "Token 0 has nothing before it: the sum runs over earlier tokens, the lower triangle.": _solved(
+            M, k, rate * np.triu(overlaps, 1), rate * missing
+        ),
+        "Your tokens see later writes as well: keep the overlaps below the diagonal only.": _solved(
+            M, k, rate * overlaps, rate * missing
+        ),
+        f"{whole} the overlaps as well as the error.": _solved(M, k, np.tril(overlaps, -1), rate * missing),
+        f"{whole} the error as well as the overlaps.": _solved(M, k, rows, missing),
+        "That is right for M = 0 only: what M answers already is not missing.": _solved(M, k, rows, rate * v),
+        "That is right for M = 0 only: the writes are added to M.": _solved(empty, k, rows, rate * missing),
+        "That is right for M = 0 only: M is missing on the right side and in the result.": _solved(
+            empty, k, rows, rate * v
+        ),
+        "η belongs to the token that writes, to the row: make it a column, eta[:, None].": _solved(
+            M, k, eta * np.tril(overlaps, -1), rate * missing
+        ),
+        "What earlier tokens wrote stands on the left with a plus.": _solved(M, k, -rows, rate * missing),
+        "All tokens read M as it was at the start; token t has to see the t writes before it.": _solved(
+            M, k, 0 * rows, rate * missing
+        ),
+    }
+
+
+class _Counted(np.ndarray):
+    """An array that counts the operations it takes part in."""
+
+    operations = 0
+
+    def __array_ufunc__(self, ufunc: Any, method: Any, *inputs: Any, **options: Any) -> Any:
+        _Counted.operations += 1
+        return _counted(getattr(ufunc, method)(*_plain(inputs), **_plain(options)))
+
+    def __array_function__(self, function: Any, types: Any, arguments: Any, options: Any) -> Any:
+        _Counted.operations += 1
+        return _counted(function(*_plain(arguments), **_plain(options)))
+
+
+def _counted(value: Any) -> Any:
+    if type(value) in (tuple, list):
+        return type(value)(_counted(part) for part in value)
+    return value.view(_Counted) if isinstance(value, np.ndarray) else value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple | list):
+        return type(value)(_plain(part) for part in value)
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
+    return value.view(np.ndarray) if isinstance(value, _Counted) else value
+
+
+def check_write_all(function: Any) -> None:
+    """(M, k, v, eta) -> M after all writes: five tokens, one token, a rate and a key of 0, float32; without a loop."""
+    case = _tokens(5)
+    got, changed = _call(function, case)
+    if np.shape(got) == case["v"].shape:
+        raise WrongAnswer(
+            "you returned one row per token: those are the writes w_t. The memory is M + Σ w_t k_tᵀ."
+        )
+    must_equal("the last M", got, _loop(**case), _write_all_mistakes(**case))
+    _unchanged(changed)
+    idle = _tokens(6)
+    idle["eta"][2], idle["k"][4] = 0.0, 0.0
+    for what, other in (
+        ("of a single token", _tokens(1)),
+        ("with η_2 = 0 and k_4 = 0", idle),
+        ("from M = 0", {**case, "M": 0 * case["M"]}),
+    ):
+        must_equal(f"{what} the last M", _call(function, other)[0], _loop(**other))
+    must_equal("with float32 arrays the last M", _call(function, _single(case))[0], _loop(**case), bound=1e-5)
+    many = {name: _counted(value) for name, value in _tokens(MANY).items()}
+    _Counted.operations = 0
+    ask(lambda: function(*many.values()))
+    if _Counted.operations >= MANY:
+        raise WrongAnswer(
+            f"the result is right, but {MANY} tokens took {_Counted.operations} array operations: that is a loop over "
+            "tokens. Build the whole system, and let one np.linalg.solve find all writes."
+        )
+
+
+def _wrong_write_all(hint: str) -> tuple[Any, str]:
+    def answer(M: Array, k: Array, v: Array, eta: Array) -> Array:
+        mistakes = _write_all_mistakes(M, k, v, eta)
+        return next(value for text, value in mistakes.items() if hint in text)
+
+    return answer, hint
+
+
+def _forward(M: Array, k: Array, v: Array, eta: Array) -> Array:
+    """Forward substitution, token by token."""
+    writes = np.zeros_like(v)
+    for t in range(len(k)):
+        writes[t] = eta[t] * (v[t] - M @ k[t] - writes[:t].T @ (k[:t] @ k[t]))
+    new: Array = M + writes.T @ k
+    return new
+
+
+def _write_all_in_place(M: Array, k: Array, v: Array, eta: Array) -> Array:
+    M += _write_all(M, k, v, eta) - M
+    return M
+
+
+# --- 02.3 -------------------------------------------------------------------------------------------------------------
+
+
+def _pairs() -> dict[str, Any]:
+    """Ten pairs with keys of different lengths, for which each mistake leads to another rate."""
+    rng = np.random.default_rng(63)
+    k, v = rng.normal(size=(10, 6)) / 6**0.5, rng.normal(size=(10, 4))
+    return {"k": k, "v": v, "rates": np.arange(1, 41) / 20}
+
+
+def _pass(k: Array, v: Array, rate: float, M: Any = None) -> Array:
+    start = np.zeros((v.shape[1], k.shape[1])) if M is None else M
+    return _loop(start, k, v, np.full(len(k), rate))
+
+
+def _error(M: Array, k: Array, v: Array) -> float:
+    return float(np.sqrt(((k @ M.T - v) ** 2).sum(axis=1).mean()))
+
+
+def _while_reading(k: Array, v: Array, rate: float, after: bool) -> float:
+    """The error of each pair at the time of its own write."""
+    M, total = np.zeros((v.shape[1], k.shape[1])), 0.0
+    for key, value in zip(k, v, strict=True):
+        new = M - rate * np.outer(M @ key - value, key)
+        total += float((((new if after else M) @ key - value) ** 2).sum())
+        M = new
+    return total
+
+
+def _carried(k: Array, v: Array, rates: Array) -> list[float]:
+    M, errors = None, []
+    for rate in rates:
+        M = _pass(k, v, rate, M)
+        errors.append(_error(M, k, v))
+    return errors
+
+
+def _named(M: Array, v: Array, k: Array) -> float:
+    return float(np.mean(np.argmax(k @ M.T @ v.T, axis=1) == np.arange(len(k))))
+
+
+def _best_rate(k: Array, v: Array, rates: Any) -> float:
+    errors = [_error(_pass(k, v, rate), k, v) for rate in rates]
+    return float(min(rate for rate, error in zip(rates, errors, strict=True) if error == min(errors)))
+
+
+def _rate_mistakes(k: Array, v: Array, rates: Array) -> dict[str, float]:
+    memories = [_pass(k, v, rate) for rate in rates]
+    errors = [_error(M, k, v) for M in memories]
+    unit = k / np.linalg.norm(k, axis=1, keepdims=True)
+
+    def best(values: list[float]) -> float:
+        return float(rates[int(np.argmin(values))])
+
+    return {
+        "You measured each pair before its own write: measure all pairs after the last one.": best(
+            [_while_reading(k, v, rate, False) for rate in rates]
+        ),
+        "You measured each pair just after its own write: measure all pairs after the last one.": best(
+            [_while_reading(k, v, rate, True) for rate in rates]
+        ),
+        "That is the best rate for the last pair only: the mean runs over all pairs.": best(
+            [_error(M, k[-1:], v[-1:]) for M in memories]
+        ),
+        "That names most values; the root mean square error is asked.": best(
+            [-_named(M, v, k) for M in memories]
+        ),
+        "Start each rate from an empty memory: yours carries M over.": best(_carried(k, v, rates)),
+        "One pass, in the order given: token 0 writes first.": best(
+            [_error(_pass(k[::-1], v[::-1], rate), k, v) for rate in rates]
+        ),
+        "Use the keys as they come; you made them unit vectors.": best(
+            [_error(_pass(unit, v, rate), unit, v) for rate in rates]
+        ),
+        "That is the smallest error; return the rate that leads to it.": min(errors),
+        "That is the place of the rate in the list; return the rate itself.": float(np.argmin(errors)),
+        "That is the rate with the largest error.": best([-error for error in errors]),
+    }
+
+
+def check_best_rate(function: Any) -> None:
+    """(k, v, rates) -> the rate: ten pairs; then orthogonal keys, one key with two values, two equally good rates."""
+    case = _pairs()
+    got, changed = _call(function, case)
+    must_equal("the best rate", got, _best_rate(**case), _rate_mistakes(**case))
+    _unchanged(changed)
+    rates = np.array([1.5, 1.0, 0.5, 0.25])
+    one, zero = np.ones((1, 1)), np.zeros((1, 1))
+    key = np.eye(1, 3)
+    for what, k, v, some, want, hints in (
+        ("for orthogonal keys of length 1", np.eye(3), np.arange(6.0).reshape(3, 2), rates, 1.0, {}),
+        (
+            "for one key that gets two values",
+            np.vstack([key, key]),
+            np.vstack([zero, one]),
+            rates,
+            0.5,
+            {"Both pairs count, the overwritten one too.": 1.0},
+        ),
+        (
+            "for two equally good rates",
+            key,
+            one,
+            rates[[0, 2]],
+            0.5,
+            {"Of equally good rates return the smallest.": 1.5},
+        ),
+    ):
+        got, changed = _call(function, {"k": k, "v": v, "rates": some})
+        must_equal(f"{what} the best rate", got, want, hints)
+        _unchanged(changed)
+
+
+def _wrong_rate(hint: str) -> tuple[Any, str]:
+    def answer(k: Array, v: Array, rates: Array) -> float:
+        return next(value for text, value in _rate_mistakes(k, v, rates).items() if hint in text)
+
+    return answer, hint
+
+
+def _first_of_equals(k: Array, v: Array, rates: Array) -> float:
+    return float(rates[int(np.argmin([_error(_pass(k, v, rate), k, v) for rate in rates]))])
+
+
+def _last_value_of_each_key(k: Array, v: Array, rates: Array) -> float:
+    last = [i for i in range(len(k)) if not any((k[i] == other).all() for other in k[i + 1 :])]
+    errors = [_error(_pass(k, v, rate), k[last], v[last]) for rate in rates]
+    return float(rates[int(np.argmin(errors))])
 
 
 EXERCISES = (
     Exercise(
         "02.1",
-        "write the gated delta rule",
-        check_gated,
-        _gated,
+        "correct one pair with the gated delta rule",
+        check_write,
+        _write,
         (
-            (_error_before_decay, "decays first"),
-            (_decays_last, "α_t multiplies the old memory only"),
-            (_reads_first, "read before you wrote"),
-            (lambda q, k, v, eta, alpha: _gated(q, k, v, eta, np.ones_like(alpha)), "no retention"),
-            (
-                lambda q, k, v, eta, alpha: _unrolled(q, k, v, alpha, 0 * eta, eta),
-                "no error correction",
+            *map(
+                _wrong_write,
+                (
+                    "a write goes against the error",
+                    "η is missing",
+                    "Erase and write share η",
+                    "The erased part has it",
+                    "‖k‖ = 2 here, and it matters",
+                    "Do not divide by ‖k‖²",
+                    "no error correction",
+                    "no retention",
+                    "before the decay",
+                    "α multiplies the old memory only",
+                    "takes the 2",
+                    "what is lost",
+                ),
             ),
+            (
+                lambda M, k, v, eta, alpha: alpha * M - eta * np.outer(k, alpha * M @ k - v),
+                "the error comes first",
+            ),
+            (
+                lambda M, k, v, eta, alpha: _write(M, k, v, eta, alpha).T,
+                "has shape (3, 2), it should be (2, 3). It has the transposed shape",
+            ),
+            (_write_in_place, "you changed M in place"),
         ),
     ),
     Exercise(
         "02.2",
-        "choose eta for one-shot storage, one rate per key",
-        check_one_shot,
-        lambda k: 1 / (k**2).sum(axis=1),
+        "write many pairs by one triangular solve",
+        check_write_all,
+        _write_all,
         (
-            (lambda k: 1 / np.linalg.norm(k, axis=1), "squared"),
-            (lambda k: 2 / (k**2).sum(axis=1), "edge of stability"),
-            (lambda k: np.ones(len(k)), "norm 1"),
-            (lambda k: (k**2).sum(axis=1), "upside down"),
-            (lambda k: 1 / (k**2).sum(axis=0), "has shape (3,), it should be (4,)"),
+            *map(
+                _wrong_write_all,
+                (
+                    "does not see its own write",
+                    "Token 0 has nothing before it",
+                    "see later writes as well",
+                    "the overlaps as well as the error",
+                    "the error as well as the overlaps",
+                    "what M answers already is not missing",
+                    "the writes are added to M",
+                    "on the right side and in the result",
+                    "make it a column",
+                    "with a plus",
+                    "as it was at the start",
+                ),
+            ),
+            (_loop, "that is a loop over tokens"),
+            (_forward, "that is a loop over tokens"),
+            (_write_all_in_place, "you changed M in place"),
+            (
+                lambda M, k, v, eta: np.linalg.solve(
+                    np.eye(len(k)) + eta[:, None] * np.tril(k @ k.T, -1), eta[:, None] * (v - k @ M.T)
+                ),
+                "those are the writes",
+            ),
         ),
     ),
     Exercise(
         "02.3",
-        "find the smallest case in which the printed left factor runs and is wrong",
-        check_left_factor,
-        _counterexample,
+        "find the rate that leaves the smallest error after one pass",
+        check_best_rate,
+        _best_rate,
         (
-            (lambda: (np.eye(2), np.array([1.0, 0.0]), np.array([1.0, 2.0])), "in both orders"),
-            (lambda: (np.zeros((2, 2)), np.ones(2), np.ones(2)), "nothing to erase"),
-            (lambda: (np.ones((2, 3)), np.ones(3), np.ones(2)), "NumPy refuses"),
-            (lambda: (np.ones((1, 1)), np.ones(1), np.zeros(1)), "numbers commute"),
-            (
-                lambda: (np.arange(9.0).reshape(3, 3), np.array([1.0, 0, 0]), np.zeros(3)),
-                "not the smallest",
+            *map(
+                _wrong_rate,
+                (
+                    "before its own write",
+                    "just after its own write",
+                    "the last pair only",
+                    "names most values",
+                    "carries M over",
+                    "in the order given",
+                    "as they come",
+                    "return the rate that leads to it",
+                    "return the rate itself",
+                    "the largest error",
+                ),
             ),
-            (lambda: (np.ones(2), np.ones(2), np.ones(2)), "they should be (d_v, d_k)"),
-            (lambda: (np.ones((2, 2)), np.zeros(2), np.ones(2)), "must not be zero"),
-            (lambda: np.ones((2, 2)), "three arrays"),
-            (lambda: ("M", "k", "v"), "arrays of numbers"),
+            (_first_of_equals, "return the smallest"),
+            (_last_value_of_each_key, "the overwritten one too"),
         ),
     ),
 )

@@ -1,4 +1,4 @@
-"""Figures of notebook 05: how far momentum remembers, the swinging valley, and Newton–Schulz on singular values."""
+"""Figures on momentum: how far momentum remembers, the swinging valley, and Newton–Schulz on singular values."""
 
 from __future__ import annotations
 

@@ -60,10 +60,8 @@ def ladder_data() -> tuple[Rung, ...]:
 
 @figure(
     "ladder",
-    alt="The course as a ladder of eleven rungs, climbed from the bottom. Each rung brings one new choice of loss, optimiser, "
-    "context or frequency: linear attention makes all four choices, the delta rule changes the loss, gradient descent the context, "
-    "Delta Gradient Descent the loss, momentum the optimiser, Titans the context, chunks and the continuum memory the frequency, M3 "
-    "the optimiser, self-modifying Titans the context, and HOPE joins the last of them with the continuum memory.",
+    alt="A ladder of eleven rungs, linear attention at the bottom, HOPE at the top. Each brings one new choice: 02 and 04 the "
+    "loss, 05 and 09 the optimiser, 03, 06 and 10 the context, 07 and 08 the frequency; HOPE joins 10 with 08.",
     caption="Read it from the bottom up: each rung is a notebook and brings one new choice, marked in its lane.",
 )
 def ladder(rungs: tuple[Rung, ...] | None = None) -> Figure:
