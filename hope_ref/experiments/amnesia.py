@@ -174,7 +174,7 @@ def kept(model: Hope, given: Taught, *, learning: bool = True) -> tuple[float, .
 
 def at_rate(model: Hope, rate: float) -> Hope:
     """The same weights, with levels that learn at this rate."""
-    other = Hope(model.config.replace(cms_rate=rate))
+    other = Hope(model.config.replace(cms_rate=rate)).to(model.embedding.dtype)
     other.load_state_dict(model.state_dict())
     return other
 
