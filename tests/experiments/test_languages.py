@@ -231,7 +231,12 @@ def made(right: dict[tuple[str, str], float]) -> Records:
             level = right.get((cell.task[0], levels if start == own.THROUGH else start), 50.0)
         level += 0.1 * cell.seed
         count = cell.settings["languages"]
-        found.append(Record(cell, _measures(level, count), 1.0))
+        measures = _measures(level, count)
+        if cell.settings["sgd"]:
+            measures["sgd"] = {"0.003": [20.0] * count, "0.01": [90.0] * count}
+        if mixer == own.FULL:
+            measures["emptied"] = {"0": [6.0] * count, "0.1": [7.0] * count}
+        found.append(Record(cell, measures, 1.0))
     return Records(found)
 
 
@@ -268,17 +273,21 @@ def test_the_sentence_says_which_of_three_carries_it() -> None:
     assert "more (8.4 ± 0.0 points) than three levels at one clock" in said
     assert "97.1 ± 0.1 % of four: what counts is that the model was trained through the steps" in said
     assert own.sentence(Records([])) == "Not run yet."
+    first = Records(record for record in records.all if record.cell.seed == 0)
+    assert own.sentence(first) == "Only 1 of 3 seeds so far: too few for a verdict."
     assert "what counts" not in own.sentence(made({("8", "1 level"): 98, ("4", start): 30}))
 
 
 def test_tables_have_a_row_for_every_model_and_the_first_and_last_language() -> None:
-    clocks, others, paces = own.tables(made({("8", "2 clocks"): 71}))
+    clocks, others, sgd, paces = own.tables(made({("8", "2 clocks"): 71}))
     assert [row[0] for row in clocks.rows] == [*own.LEVELS, "a blind guess"]
     row = next(row for row in clocks.rows if row[0] == "2 clocks")
     assert row[3] == "71.1 ± 0.1"
     assert row[-2] == "73.1 / 69.1"
     assert len(others.rows) == len(own.STARTS) + 4 + 4
     assert [row[0] for row in paces.rows] == list(own.PACES)
+    assert sgd.rows[0] == (own.THROUGH, "50.1 ± 0.1", "90.0 ± 0.0", "0.01")
+    assert sgd.rows[-1][1:] == ("7.0 ± 0.0", "90.0 ± 0.0", "0.01")
     for table in own.tables(Records([])):
         assert all("–" in row or row[0] == "a blind guess" for row in table.rows)
 

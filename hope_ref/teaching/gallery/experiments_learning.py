@@ -154,14 +154,14 @@ def results_languages(data: Records | None = None) -> Figure:
             )
         axes.set_xscale("log", base=2)
         axes.set_xticks(languages.COUNTS, [str(count) for count in languages.COUNTS])
-        axes.set_xlabel(f"languages taught in turn, {form}")
+        axes.set_xlabel(f"languages, {form}")
     for name, (color, line, marker) in zip(languages.LEVELS, STYLES, strict=False):
         each = languages.by_age(
             data, "8 languages, own words", f"{languages.EMPTIED}; {name}; {languages.THROUGH}"
         )
         if each:
             panels[2].plot(range(1, 9), np.mean(each, axis=0), line, color=color, marker=marker)
-    panels[2].set_xlabel("language, in the order of teaching (of 8)")
+    panels[2].set_xlabel("language, first to last of 8")
     panels[0].set_ylabel("words right (%)")
     panels[0].set_ylim(0, 103)
     for axes in panels:
