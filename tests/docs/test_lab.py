@@ -23,7 +23,10 @@ LINK = re.compile(r"\]\((?!https?:|mailto:|#|attachment:)([^)#\s]+)")
 def command() -> list[str]:
     """What `make lab` runs."""
     said = subprocess.run(["make", "-n", "lab"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    return shlex.split(said.strip().splitlines()[-1])
+    (line,) = (
+        line for line in said.splitlines() if "jupyter lab" in line
+    )  # a make within make says where it is
+    return shlex.split(line)
 
 
 def targets() -> set[Path]:
