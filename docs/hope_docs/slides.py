@@ -105,7 +105,7 @@ def deck(path: Path, pictures: Path) -> Deck:
                 if heading is not None:
                     made.columns.append(column := [])
                     section = heading
-                if number == 0 and not column:
+                if number == 0 and not column and len(made.columns) == 1:
                     column.append(Slide("", to_html(text), "title"))
                 elif "no-slide" not in tags:
                     new = (
