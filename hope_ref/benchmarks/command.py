@@ -9,6 +9,9 @@ Compared are, in turns within one run, so that a busy machine disturbs all alike
 * on CUDA, the chunk recurrence by every backend (`hope_ref.benchmarks.kernels`);
 * a causal softmax-attention layer of the same width (projections q, k, v, o), the yardstick of the field.
 
+With ``--updates`` nothing of that, but what it costs toy models to be trained through the updates of their levels
+(`hope_ref.benchmarks.steps`), written to results/benchmark_updates.json.
+
 Durations are reported, never asserted. The results go to results/benchmark_<device>_<width>.json.
 """
 
@@ -31,6 +34,7 @@ from torch import Tensor
 from hope_ref import __version__
 from hope_ref.benchmarks import kernels as benchmark_kernels
 from hope_ref.benchmarks import peers as benchmark_peers
+from hope_ref.benchmarks import steps as benchmark_steps
 from hope_ref.benchmarks.peers import spread, turn_by_turn
 from hope_ref.benchmarks.runs import Attention, Hope, ceiling, hold_pages, memory
 from hope_ref.common.files import write_json
@@ -73,6 +77,11 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
         "--kernels", action="store_true", help="also the gated delta rule by every backend (on CUDA: always)"
     )
     sub.add_argument(
+        "--updates",
+        action="store_true",
+        help="instead, a training step through the updates of the levels, beside an ordinary one",
+    )
+    sub.add_argument(
         "--results", type=Path, default=Path("results"), metavar="FOLDER", help="where the JSON goes"
     )
 
@@ -85,15 +94,16 @@ def main(arguments: argparse.Namespace) -> int:
         return 2
     if arguments.quick:
         arguments.width, arguments.tokens, arguments.chunk_size, arguments.repeats = 16, 64, 16, 1
-    path = arguments.results / f"benchmark_{arguments.device}_{arguments.width}.json"
+    name = "updates" if arguments.updates else f"{arguments.device}_{arguments.width}"
+    path = arguments.results / f"benchmark_{name}.json"
     try:
         replaceable("results", path, '"what"', '"hope_ref"')
-        record = measure(arguments)
+        record = (of_updates if arguments.updates else measure)(arguments)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
     write_json(path, record)
-    print(table(record))
+    print("\n".join(benchmark_steps.lines(record)) if arguments.updates else table(record))
     print(f"\n{path}")
     return 0
 
@@ -111,6 +121,8 @@ def _problem(arguments: argparse.Namespace) -> str:
         check_fits("--width or --tokens", least, torch.device("cpu"))
     except ValueError as error:
         return str(error)
+    if arguments.updates and arguments.device == "cuda":
+        return "--updates must be measured on cpu, got --device cuda"
     if arguments.device == "cuda" and not torch.cuda.is_available():
         return "--device cuda: PyTorch sees no CUDA device here; choose cpu"
     return ""
@@ -131,17 +143,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     sizes = sorted({size for size in (1, 4, 16, 64, 256, chunk_size) if size <= tokens})
     record: dict[str, Any] = {
         "what": "self-modifying Titans, one head, no layer around it, default options; B = 1",
-        "device": {
-            "kind": arguments.device,
-            "name": _device_name(arguments.device),
-            "threads": arguments.threads,
-        },
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "hope_ref": __version__,
-        },
+        **_where(arguments),
         "settings": {
             "width": width,
             "tokens": tokens,
@@ -175,6 +177,24 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.compile:
         record["compiled"] = compiled(width, arguments)
     return record
+
+
+@flushed_denormals()
+def of_updates(arguments: argparse.Namespace) -> dict[str, Any]:
+    """A training step through the updates of the levels, beside an ordinary one, as data for JSON."""
+    torch.set_num_threads(arguments.threads)
+    holds = hold_pages(2**30)
+    return {
+        "what": "a training step of toy models, width 32: through the updates of the levels, and with levels held still",
+        **_where(arguments),
+        "settings": {
+            "repeats": arguments.repeats,
+            "dtype": "float32",
+            "denormals_flushed": True,
+            "allocator_keeps_pages": holds,
+        },
+        "models": benchmark_steps.measure(arguments.repeats, arguments.quick, in_turns),
+    }
 
 
 # --- what is timed --------------------------------------------------------------------------------------------------
@@ -287,6 +307,23 @@ def compiled(width: int, arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _summary(seconds: list[float]) -> dict[str, Any]:
     return {"seconds": seconds, **spread(seconds)}
+
+
+def _where(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The machine, and what ran on it."""
+    return {
+        "device": {
+            "kind": arguments.device,
+            "name": _device_name(arguments.device),
+            "threads": arguments.threads,
+        },
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "hope_ref": __version__,
+        },
+    }
 
 
 def _device_name(device: str) -> str:

@@ -15,6 +15,7 @@ NAMES = (
     "continual",
     "digits",
     "learned_starts",
+    "modules",
     "adaptation",
     "ablations",
     "optimizers",

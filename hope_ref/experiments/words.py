@@ -60,6 +60,11 @@ FIGURES: dict[str, tuple[str, str]] = {
         "The test after phases longer than in training: bits on A once B was learned, left is better; digits right in the end, "
         "right is better.",
     ),
+    "modules": (
+        "Rows, one for each way to learn twenty modules that come two at a time: per cent of passages named right after the last "
+        "task, one mark per seed and a bar at their mean, beside a line at 10 per cent. RESULTS.md has the numbers.",
+        "The dotted line is perfect knowledge of the last task and none of the others; the last three rows have no turn to forget.",
+    ),
     "adaptation": (
         "Two panels, unseen text of the kind that was trained on and Python source, which was not. Bits per "
         "byte against the learning rate of the continuum memory, in multiples of the default: while it is "

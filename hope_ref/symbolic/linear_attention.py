@@ -1,10 +1,10 @@
-r"""Linear attention derived: one gradient step on -⟨M k, v⟩, and the same outputs in one masked product."""
+r"""Attention derived: softmax as a weighted mean, linear as one gradient step on -⟨M k, v⟩ and as one masked product."""
 
 from __future__ import annotations
 
 import sympy as sp
 
-from hope_ref.symbolic.algebra import gradient, inner, matrix, minimiser, positive, squared_norm, vector
+from hope_ref.symbolic.algebra import gradient, inner, matrix, minimiser, positive, real, squared_norm, vector
 from hope_ref.symbolic.identity import Identity, Sides
 from hope_ref.symbolic.statement import Statement
 
@@ -59,6 +59,33 @@ def _retention() -> Sides:
     return Sides(said.results["y"], scores * said.arguments["v"] + start)
 
 
+def _weighted_mean() -> Sides:
+    """Three tokens, the last two in the window; separable in the entries of m, so neither size nor length matters."""
+    weights, values, mean = positive("kappa_1:4"), matrix("v", 3, 2), vector("m", 2)
+    window = range(1, 3)
+    loss = sum((weights[s] * squared_norm(values.row(s).T - mean) for s in window), sp.S.Zero)
+    total = sum((weights[s] for s in window), sp.S.Zero)
+    return Sides(
+        minimiser(loss, mean),
+        sum((weights[s] * values.row(s).T / total for s in window), sp.zeros(2, 1)),
+    )
+
+
+def _rotary() -> Sides:
+    """One pair of entries, turned by t θ and by s θ; every other pair has an angle of its own and is separate."""
+    t, s, angle = real("t s theta")
+    q, k = vector("q", 2), vector("k", 2)
+
+    def turn(place: sp.Expr) -> sp.Matrix:
+        cos, sin = sp.cos(place * angle), sp.sin(place * angle)
+        return sp.Matrix([[cos, -sin], [sin, cos]])
+
+    def written_out(product: sp.Matrix) -> sp.Expr:
+        return sp.expand(sp.expand_trig(product[0]))
+
+    return Sides(written_out((turn(t) * q).T * (turn(s) * k)), written_out(q.T * turn(s - t) * k))
+
+
 IDENTITIES = (
     Identity(
         "linear_attention.gradient",
@@ -91,5 +118,22 @@ IDENTITIES = (
         r"M_t = \alpha_t M_{t-1} + v_t k_t^\top",
         r"y_t = \gamma_t M_0 q_t + \sum_{s \le t} \left(\textstyle\prod_{s < r \le t} \alpha_r\right) (k_s^\top q_t)\, v_s",
         _retention,
+    ),
+    Identity(
+        "linear_attention.weighted_mean",
+        "P 62-63",
+        "Softmax attention answers with the mean of the values that weighted squares ask for, over all tokens or the last c.",
+        r"m_t = \frac{\sum_{t - c < s \le t} \kappa_s v_s}{\sum_{t - c < s \le t} \kappa_s}",
+        r"\arg\min_m \sum_{t - c < s \le t} \kappa_s \|v_s - m\|^2 = "
+        r"\frac{\sum_{t - c < s \le t} \kappa_s v_s}{\sum_{t - c < s \le t} \kappa_s}",
+        _weighted_mean,
+    ),
+    Identity(
+        "linear_attention.rotary",
+        "D",
+        "Turned by their places, a query and a key meet as if only their distance counted.",
+        r"(R_t q)^\top (R_s k) = q^\top R_{s-t} k",
+        r"(R_t q)^\top (R_s k) = q^\top R_{s-t} k",
+        _rotary,
     ),
 )

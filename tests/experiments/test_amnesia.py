@@ -14,6 +14,7 @@ from hope_ref.experiments import SHIPPED, amnesia, amnesia_command
 from hope_ref.parallel import lessons
 from hope_ref.parallel.hope import Hope
 from hope_ref.tasks.languages import WORDS
+from hope_ref.training.settings import TrainingSettings
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +161,62 @@ def test_lessons_in_one_context_end_with_their_own_words() -> None:
         known = dict(zip(row[:8:2] + row[9:17:2], row[1:8:2] + row[10:17:2], strict=True))
         assert [known[word] for word in row[18::2]] == wanted == row[19::2]
         assert row[18::2] != row[:8:2] + row[9:17:2]
+
+
+class LooksUp:
+    """What two blocks of attention should come to: after a symbol comes what came after it last time."""
+
+    config = amnesia.config()
+
+    def __init__(self) -> None:
+        self.lines: list[torch.Tensor] = []
+
+    def __call__(self, line: torch.Tensor) -> tuple[torch.Tensor, None]:
+        self.lines.append(line)
+        logits = torch.zeros(*line.shape, self.config.vocabulary)
+        for row, symbols in enumerate(line.tolist()):
+            after: dict[int, int] = {}
+            for at, symbol in enumerate(symbols):
+                if symbol in after:
+                    logits[row, at, after[symbol]] = 50.0
+                if at + 1 < len(symbols):
+                    after[symbol] = symbols[at + 1]
+        return logits, None
+
+
+@pytest.mark.parametrize("steps", [20, 21])
+def test_reading_in_context_is_learnt_from_what_can_be_looked_up(steps: int) -> None:
+    """Every answer that counts was there before, at its own place; first symbols that come twice, then lessons."""
+    model: Any = LooksUp()
+    settings = TrainingSettings(steps=steps, batch=3)
+    loss = amnesia.in_context_loss(model, 2, settings, 5)
+    found = [float(loss(step)) for step in range(steps)]
+    assert max(found) < 1e-9
+    for step, line in enumerate(model.lines):
+        closings = int((line == 48).sum(1).min())
+        if step < steps // 2:
+            once = (line.shape[1] + 1) // 2
+            assert 8 <= once <= 24
+            assert line.shape == (3, 2 * once - 1)
+            assert torch.equal(line[:, once:], line[:, : once - 1])
+            assert all(len(set(row[:once])) == once for row in line.tolist())
+        else:
+            assert closings == 2
+            assert 2 * 5 + 8 <= line.shape[1] <= 2 * 33 + 64
+    assert len({line.shape for line in model.lines}) > 5
+    again = amnesia.in_context_loss(model, 2, settings, 6)
+    again(0)
+    assert model.lines[-1].shape != model.lines[0].shape or not torch.equal(model.lines[-1], model.lines[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [34, 35])
+def test_the_ordinary_start_learns_to_read_in_context(seed: int) -> None:
+    """Half a minute: every seed learns it, and forgets it all with its context."""
+    model = amnesia.train_ordinary(seed=seed)
+    given = amnesia.episode(2, 16, (4711, 99))
+    assert min(amnesia.in_context(model, given)) >= 98
+    assert max(amnesia.kept(model, given, learning=False)) <= 12
 
 
 # --- a lesson of one's own ----------------------------------------------------------------------------------------------

@@ -34,6 +34,47 @@ def products(factors: dict[int, float]) -> tuple[dict[int, float], dict[tuple[in
 # --- linear attention ------------------------------------------------------------------------------------------------
 
 
+@BINDINGS.simulation("linear_attention.weighted_mean")
+def answers(rng: Rng) -> Iterator[Any]:
+    """κ_s = exp(⟨q, k_s⟩/√d); the mean as softmax has it, of the last c tokens or of all so far."""
+    keys, values, q = columns(rng, LENGTH, 3), columns(rng, LENGTH, 2), column(rng, 3)
+    for t, c in ((LENGTH, 2), (3, LENGTH), (LENGTH, 1)):
+        window = [s for s in range(1, t + 1) if s > t - c]
+        scores = np.array([(q * keys[s]).sum() / 3**0.5 for s in window])
+        shares = np.exp(scores - scores.max())
+        mean = sum(share * values[s] for share, s in zip(shares / shares.sum(), window, strict=True))
+        kappa = {s: float(np.exp((q * keys[s]).sum() / 3**0.5)) for s in window}
+        yield (
+            {
+                "t": t,
+                "c": max(c, 1) if c < t else t,
+                "v": values,
+                r"\kappa": kappa,
+                "m": np.zeros((2, 1)),
+                "m_t": mean,
+            },
+            mean,
+        )
+
+
+@BINDINGS.simulation("linear_attention.rotary")
+def turned(rng: Rng) -> Iterator[Any]:
+    """Pairs (z_i, z_{i + d/2}) turned one by one, as complex numbers."""
+    q, k = column(rng, 4), column(rng, 4)
+    speeds = np.array([1.0, 0.01])
+
+    def turn(place: int) -> np.ndarray:
+        real, imag = np.cos(place * speeds), np.sin(place * speeds)
+        return np.block([[np.diag(real), -np.diag(imag)], [np.diag(imag), np.diag(real)]])
+
+    def complexed(z: np.ndarray) -> np.ndarray:
+        return z[:2, 0] + 1j * z[2:, 0]
+
+    for t, s in ((5, 2), (3, 3), (1, 6)):
+        far = (complexed(q).conj() * np.exp(1j * (s - t) * speeds) * complexed(k)).sum().real
+        yield {"t": t, "s": s, "q": q, "k": k, "R": {n: turn(n) for n in range(-6, 7)}}, float(far)
+
+
 @BINDINGS.simulation("linear_attention.gradient")
 def one_pair(rng: Rng) -> Iterator[Any]:
     k, v = column(rng, 3), column(rng, 2)

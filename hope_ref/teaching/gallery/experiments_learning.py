@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from hope_ref.experiments import Records, languages, learned_starts
+from hope_ref.experiments import Records, languages, learned_starts, modules
 from hope_ref.experiments.adaptation import KINDS
 from hope_ref.experiments.continual import MODELS as CONTINUAL_MODELS
 from hope_ref.experiments.continual_reading import frontier
@@ -201,4 +201,23 @@ def results_learned_starts(data: Records | None = None) -> Figure:
             axes.axvline(20, color=BLACK, linewidth=0.8, linestyle=":")
     if len(data):
         panels[0].legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1.1))
+    return picture
+
+
+@result("modules")
+def results_modules(data: Records | None = None) -> Figure:
+    """Right in the end, with many passages, by what learns."""
+    data = found("modules") if data is None else data
+    picture, axes = plt.subplots(figsize=(9, 5.2))
+    if not len(data):
+        empty(axes)
+        return picture
+    right = [
+        (name, data.values(modules.TASK, model, f"{modules.LONG}.{way}.right"))
+        for name, model, way in modules.ROWS
+    ]
+    rows(axes, right)
+    axes.axvline(10, color=BLACK, linewidth=0.8, linestyle=":")
+    axes.set_xlim(0, None)
+    axes.set_xlabel(f"right in the end (%), {modules.LONG} passages a module")
     return picture
