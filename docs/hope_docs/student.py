@@ -9,11 +9,12 @@ What is left out, and why
   attachment of its cell.
 
 What is added: after each exercise a locked cell that nbgrader grades. In the course `attempt` is patient with an empty
-stub; the graded cell calls the exercise's checker itself, which raises until the answer is right. Both cells are made
+stub; the graded cell calls `graded`, which raises until the answer is right. Both cells are made
 from the call ``attempt("NN.n", answer)``, so an exercise without one is an error.
 
-What this cannot do: the checkers of the installed library know the solutions, and who reads `hope_ref.teaching.exercises`
-finds them. That is right for a course whose checks are to help; for an exam, write other questions.
+Beside them lies a wheel, `hope_docs.checkers`: the library with checkers that hold no solutions, to be installed where students
+work and where their answers are graded. Where the whole library is installed, a graded cell refuses an answer that is, or
+calls, the solution. For an exam, whose questions nobody has seen, see `hope_docs.exams`.
 
 The folder is one that nbgrader understands: ``source/NN_name/NN_name.ipynb`` and ``nbgrader_config.py``. The notebooks can be
 handed out as they are, or through ``nbgrader generate_assignment`` and ``nbgrader autograde``.
@@ -31,7 +32,7 @@ from typing import Any
 
 import nbformat
 
-from hope_docs import notebooks
+from hope_docs import checkers, notebooks
 
 ROOT = Path(__file__).resolve().parents[2]
 TO_SOLUTIONS = re.compile(r"[ \n]*Solutions are in\s+\[[^]]*\]\([^)]*\)\.?")
@@ -129,8 +130,8 @@ def _graded(name: str, answer: str) -> Any:
     number = name.replace(".", "-")
     source = (
         f"# Graded: raises until {name} is right.\n"
-        "from hope_ref.teaching.exercise import exercise\n\n"
-        f'exercise("{name}").check({answer})'
+        "from hope_ref.teaching.exercise import graded\n\n"
+        f'graded("{name}", {answer})'
     )
     metadata = {
         "nbgrader": nbgrader(f"check-{number}", grade=True, locked=True, points=1),
@@ -140,7 +141,7 @@ def _graded(name: str, answer: str) -> Any:
 
 
 def make(out: Path, root: Path = ROOT, keep_hints: bool = True) -> int:
-    """Write every notebook of the course for students, in the folders that nbgrader wants."""
+    """Write every notebook of the course for students, in the folders that nbgrader wants, and the library for them."""
     if out.exists():
         shutil.rmtree(out)
     for path in sorted((root / "notebooks").glob("*.ipynb")):
@@ -148,4 +149,5 @@ def make(out: Path, root: Path = ROOT, keep_hints: bool = True) -> int:
         folder.mkdir(parents=True)
         nbformat.write(student(path, keep_hints), folder / path.name)
     (out / "nbgrader_config.py").write_text(CONFIG, encoding="utf-8")
+    checkers.wheel(out, root)
     return 0

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import linecache
 import pkgutil
+import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -49,7 +52,7 @@ class Exercise:
         name: ``NN.n``, notebook and number.
         title: what to do, as a command.
         check: takes the learner's answer; raises WrongAnswer with a hint, or returns.
-        solution: an answer that passes.
+        solution: an answer that passes; None in the library for students.
         wrong_answers: (answer, a piece of the hint that it must get), at least two.
     """
 
@@ -80,6 +83,41 @@ def attempt(name: str, answer: Any) -> None:
     else:
         checks.tried(name, True)
         print(f"ok  exercise {name}: {task.title}")
+
+
+def graded(name: str, answer: Any) -> None:
+    """What a graded cell calls: raises until the answer is right, and if it is the solution that ships with the course.
+
+    Where solutions are installed, an answer that calls the solution is refused, too. `make student` builds a library
+    without them.
+    Raises: NotImplementedError for a stub; WrongAnswer, which says what to look at.
+    """
+    task = exercise(name)
+    if answer is ...:
+        raise NotImplementedError
+    inner = answer
+    while isinstance(inner, partial):
+        inner = inner.func
+    if task.solution is not None and inner is task.solution:
+        raise WrongAnswer(TAKEN)
+    code, called = getattr(task.solution, "__code__", None), []
+
+    def watch(frame: FrameType, event: str, _: Any) -> None:
+        caller = frame.f_back
+        if event == "call" and frame.f_code is code and caller is not None:  # a checker may call it, too
+            called.append(not caller.f_code.co_filename.startswith(PACKAGE))
+
+    before = sys.getprofile()
+    sys.setprofile(watch)
+    try:
+        task.check(answer)
+    finally:
+        sys.setprofile(before)
+    if any(called):
+        raise WrongAnswer(TAKEN)
+
+
+TAKEN = "this is the solution that ships with the course: write your own."
 
 
 def exercise(name: str) -> Exercise:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import base64
+import copy
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import nbformat
 import pytest
 from hope_docs import student as maker
 
-from hope_ref.teaching.exercise import exercise, exercises
+from hope_ref.teaching.exercise import WrongAnswer, exercise, exercises
 
 ROOT = Path(__file__).parents[2]
 COURSE = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -111,14 +114,32 @@ def run(source: str, **names: Any) -> None:
     exec(compile(source, "graded", "exec"), names)
 
 
+def own(answer: Any) -> Any:
+    """The same answer from somebody who wrote it."""
+    if not isinstance(answer, FunctionType):
+        return copy.deepcopy(answer)
+    code = answer.__code__.replace(co_name="mine")
+    written = FunctionType(code, answer.__globals__, "mine", answer.__defaults__, answer.__closure__)
+    written.__kwdefaults__ = answer.__kwdefaults__
+    return written
+
+
 @pytest.mark.slow
 @each
 def test_a_graded_cell_fails_on_the_stub_and_on_wrong_answers_and_passes_on_the_solution(path: Path) -> None:
     book = maker.student(path)
     for cell in graded(book):
-        name = re.search(r'exercise\("([^"]+)"\)', cell.source)[1]  # type: ignore[index]
-        answer = re.search(r"\.check\((\w+)\)", cell.source)[1]  # type: ignore[index]
-        run(cell.source, **{answer: exercise(name).solution})
+        name = re.search(r'graded\("([^"]+)"', cell.source)[1]  # type: ignore[index]
+        answer = re.search(r", (\w+)\)$", cell.source)[1]  # type: ignore[index]
+        solution = exercise(name).solution
+        run(cell.source, **{answer: own(solution)})
+        for taken in (
+            (solution, lambda *a, solution=solution: solution(*a), partial(solution))
+            if callable(solution)
+            else (solution,)
+        ):
+            with pytest.raises(WrongAnswer, match="ships with the course"):
+                run(cell.source, **{answer: taken})
         for wrong in (lambda *a, **k: ..., ..., exercise(name).wrong_answers[0][0]):
             with pytest.raises((NotImplementedError, AssertionError)):
                 run(cell.source, **{answer: wrong})
