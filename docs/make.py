@@ -1,4 +1,4 @@
-"""Make the site, the slides or the student notebooks: ``python docs/make.py site [--out FOLDER]``."""
+"""Make the site, slides, sheets, an exam or the student notebooks: ``python docs/make.py site [--out FOLDER]``."""
 
 from __future__ import annotations
 
@@ -55,7 +55,21 @@ def student(out: Path) -> int:
     return make(out)
 
 
-TARGETS = {"site": site, "slides": slides, "student": student}
+def sheets(out: Path) -> int:
+    """One sheet to print for each notebook of the course."""
+    from hope_docs.sheets import make
+
+    return make(out)
+
+
+def exam(out: Path, seed: int = 1) -> int:
+    """An exam with fresh numbers, and its answers."""
+    from hope_docs.exams import make
+
+    return make(out, seed)
+
+
+TARGETS = {"site": site, "slides": slides, "student": student, "sheets": sheets, "exam": exam}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -63,10 +77,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=sorted(TARGETS))
     parser.add_argument("--out", type=Path, help="the folder to write into (build/WHAT)")
+    parser.add_argument("--seed", type=int, default=1, help="of an exam: another one, other numbers (1)")
     chosen = parser.parse_args(arguments)
     out = (chosen.out or HERE.parent / "build" / chosen.what).resolve()
     out.parent.mkdir(parents=True, exist_ok=True)
-    failed = TARGETS[chosen.what](out)
+    failed = exam(out, chosen.seed) if chosen.what == "exam" else TARGETS[chosen.what](out)
     if not failed:
         print(
             f"{chosen.what}: {out}/index.html" if (out / "index.html").exists() else f"{chosen.what}: {out}"

@@ -82,6 +82,7 @@ LINK = re.compile(r"\[([^]]+)\]\([^)]*\)")
 
 def to_html(text: str) -> str:
     """Markdown with equations as HTML with MathML."""
+    text = re.sub(r"</?small>", "", text)
     return str(MARKDOWN.render(LINK.sub(r"\1", notebooks.PICTURE.sub(r"(Picture: \1.)", text))))
 
 

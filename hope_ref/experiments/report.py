@@ -21,7 +21,7 @@ otherwise; "–" was not run. `python -m hope_ref experiment NAME --full` runs w
 >
 > **What we do not claim.** Nothing here confirms or refutes the paper's results at 340 million to 1.3 billion parameters: its
 > figures stand beside ours to show which question is asked, not to be compared as numbers. Three seeds are few: a difference
-> smaller than the spreads beside it is no finding. Every model has the same steps, batches and learning-rate recipe, which was
+> smaller than the spreads beside it shows nothing. Every model has the same steps, batches and learning-rate recipe, which was
 > found for HOPE; where more was tuned, the note says what.
 """
 

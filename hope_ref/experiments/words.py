@@ -4,16 +4,17 @@ from __future__ import annotations
 
 FIGURES: dict[str, tuple[str, str]] = {
     "recall": (
-        "Share of right answers against the number of pairs, 4 to 32, one line for each model trained on up to "
-        "16 pairs, the mean of its seeds; a dotted line marks the 16. RESULTS.md has the numbers.",
-        "Inside the trained 16 pairs nearly all models are full marks; beyond, they part. A mean well below "
-        "the others at few pairs is a seed that never learnt the task.",
+        "Share of right answers against the number of pairs, 4 to 32, a line per model trained on up to 16, "
+        "the mean of its seeds. A dotted line marks the 16: see where the lines part. RESULTS.md has the "
+        "numbers.",
+        "Up to the 16 pairs of training nearly all models answer everything; beyond, they part. A mean well "
+        "below the others at few pairs comes from a seed that never learned the task.",
     ),
     "text": (
-        "Two panels. Left, bits per byte on unseen text for each model, one mark per seed, at equal steps "
-        "and, for the baselines, at equal time. Right, bits per byte against the place in a window eight "
-        "times as long as those of training, a line per model: RESULTS.md has the numbers of both.",
-        "Left: what a model of this size is worth, with as many steps and with as much time. Right: what "
+        "Two panels, bits per byte on unseen text. Left, a mark per model and seed, at equal steps and "
+        "equal time; right, a line per model against the place in a window eight times the trained length: "
+        "see which stay flat. RESULTS.md has the numbers.",
+        "Left: what a model of this size achieves, with as many steps and with as much time. Right: what "
         "happens beyond the 128 bytes that it was trained on.",
     ),
     "formal_languages": (
@@ -25,8 +26,8 @@ FIGURES: dict[str, tuple[str, str]] = {
     "ablations": (
         "Rows, one for each change to HOPE: how many thousandths of a bit per byte the change costs on unseen "
         "text, one mark per seed, with a line at zero. RESULTS.md has the numbers.",
-        "Right of the line: the change costs; left of it: it helps. Marks of one row that lie on both sides "
-        "are no finding.",
+        "Right of the line the change costs; left of it, it helps. Marks of one row on both sides of the "
+        "line show nothing.",
     ),
     "chunk_size": (
         "Two panels against the chunk size on a logarithmic axis: bits per byte on unseen text, and the time "
@@ -35,43 +36,46 @@ FIGURES: dict[str, tuple[str, str]] = {
         "A chunk size is a choice of model and of speed at once.",
     ),
     "languages": (
-        "Three panels. Left and middle, the share of words right against the number of languages taught in turn, with words of "
-        "their own and with shared words that contradict each other, a line for each arrangement of levels, all trained through "
-        "their updates, beside a line at chance. Right, for eight languages, the share right of each, in the order of teaching.",
-        "All attention is emptied after every lesson: what is above the dotted line, levels have kept.",
+        "Three panels. Left and middle, share of words right against languages taught in turn, with own "
+        "words and with shared ones that contradict each other, a line per arrangement of levels. Right, "
+        "each of eight languages. A dotted line marks chance.",
+        "All attention is emptied after every lesson: whatever is above the dotted line, the levels have "
+        "kept.",
     ),
     "continual": (
-        "Two panels, random Markov languages and text with renamed bytes. Each shows how much worse language "
-        "A has become after B against the loss on B, one line per model over a grid of learning rates, means "
-        "of the seeds: forgetting grows as B is learnt better. RESULTS.md says where the differences are clear.",
-        "Who learns B better forgets more of A: only a curve below the MLP's is a better memory, not a point "
-        "to its left or right.",
+        "Two panels, Markov languages and text with renamed bytes: how much worse language A has become "
+        "after B against the loss on B, a line per model over learning rates. The better B is learned, the "
+        "more of A is lost. RESULTS.md has the numbers.",
+        "A model that learns B better forgets more of A: a better memory is a curve below the MLP's, not a "
+        "point to its left or right.",
     ),
     "digits": (
-        "Rows, one for each model, with two marks: accuracy over all ten digits after the fifth task, and how "
-        "much was forgotten. Models that learn in turn end near 20 per cent, which is knowing the last task "
-        "alone; all tasks at once reach 94 per cent.",
-        "Five tasks of two digits in turn: no number of levels keeps the first four; the last row has seen "
-        "all at once.",
+        "Rows, one per model, with two marks: accuracy over all ten digits after the fifth task, and how "
+        "much was forgotten. Learning in turn ends near 20 per cent, the last task alone; all tasks at once "
+        "reach 94.",
+        "Five tasks of two digits in turn: no number of levels keeps the first four; the last row was "
+        "trained on all at once.",
     ),
     "learned_starts": (
-        "Three panels, Markov languages, renamed text and digits. Each has a row for every arrangement of levels with two marks "
-        "per seed, one for levels that start at random and one for levels whose start was trained through the updates.",
-        "The test after phases longer than in training: bits on A once B was learned, left is better; digits right in the end, "
-        "right is better.",
+        "Three panels, Markov languages, renamed text and digits, a row for every arrangement of levels. "
+        "Two kinds of marks, one per seed, tell levels that start at random from levels whose start was "
+        "trained through the updates.",
+        "The test after phases longer than in training: bits on A once B has been learned, left is better; "
+        "digits right at the end, right is better.",
     ),
     "modules": (
-        "Rows, one for each way to learn twenty modules that come two at a time: per cent of passages named right after the last "
-        "task, one mark per seed and a bar at their mean, beside a line at 10 per cent. RESULTS.md has the numbers.",
-        "The dotted line is perfect knowledge of the last task and none of the others; the last three rows have no turn to forget.",
+        "Rows, one for each way to learn twenty modules that come two at a time: per cent of passages named "
+        "right after the last task, a mark per seed, a bar at their mean. A line at 10 is the last task "
+        "alone. RESULTS.md has the numbers.",
+        "The dotted line is perfect knowledge of the last task and none of the others; the last three rows "
+        "do not learn in turn and have nothing to forget.",
     ),
     "adaptation": (
-        "Two panels, unseen text of the kind that was trained on and Python source, which was not. Bits per "
-        "byte against the learning rate of the continuum memory, in multiples of the default: while it is "
-        "read for the first time, and when the same passage is read again with what was learnt. RESULTS.md "
-        "has the numbers.",
-        "At rate 0 nothing is learnt; how far the lines fall below their start is what learning while reading "
-        "is worth.",
+        "Two panels, unseen text of the trained kind and Python source: bits per byte against the continuum "
+        "memory's learning rate, on a first reading, on a second, and on what follows it. See how far each "
+        "falls below rate 0. RESULTS.md has the numbers.",
+        "At rate 0 nothing is learned; how far the lines fall below their start is what learning while "
+        "reading is worth.",
     ),
     "optimizers": (
         "Rows, one for each optimiser of the matrices of a small HOPE: bits per byte on unseen text after "
@@ -79,10 +83,10 @@ FIGURES: dict[str, tuple[str, str]] = {
         "Equal steps, the best of four rates each; RESULTS.md has the time that a step takes.",
     ),
     "reproducibility": (
-        "Rows, one for each model, with marks on a logarithmic axis: the largest error of a twin that reads the "
-        "same stream in float32, and of one that is cut elsewhere, one mark per seed, with a line at 1e-3. "
-        "RESULTS.md has the numbers.",
-        "Where a model contracts, marks stand at the rounding of float32 and of float64. Where it is chaotic, "
-        "they have moved to the right, and would go on to do so.",
+        "Rows, one per model, marks on a log axis: the largest error of a twin that reads the stream in "
+        "float32 and of one cut elsewhere, a mark per seed, a line at 1e-3. See which marks lie far to the "
+        "right. RESULTS.md has the numbers.",
+        "Where a model contracts, the marks stand at the rounding errors of float32 and of float64. Where "
+        "it is chaotic, they have moved to the right, and would keep moving on a longer stream.",
     ),
 }  # experiment -> alternative text, caption

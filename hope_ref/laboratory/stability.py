@@ -39,8 +39,8 @@ class Trace(NamedTuple):
         norms: ‖W_t‖ by weight, (T + 1,): before the first token and after each.
         drift: ‖W_t - W_0‖ by weight, (T + 1,).
         errors: ‖M_b(k_t) - v̂_t‖ by memory that writes, (T,): what the write is to put right, at the boundary.
-        room: ‖W_{t-1} - E‖ + (1 - α) ‖R - E‖ + c √η / 2 - ‖W_t - E‖ by weight that writes, (T,), where E is what the erase
-            measures from: W_0 with ``erase="deviation"``, else 0; empty without a bound c.
+        room: `farthest_after` one write, and (1 - α) ‖R - E‖, minus ‖W_t - E‖, by weight that writes, (T,), where E is what
+            the erase measures from: W_0 with ``erase="deviation"``, else 0; empty without a bound c.
         eta: by memory, (T,).
         alpha: the retention, (T,).
         alpha_learned: what the memory M_α adds to α's logit, beyond the bias and the bare token, (T,).
@@ -124,22 +124,52 @@ def _record(trace: Trace, at: int, state: State, parameters: Arrays) -> None:
 
 
 def _room(trace: Trace, t: int, name: str, initial: float, config: HopeConfig) -> float:
-    """What the proved bound leaves: ‖W_{t-1} - E‖ + (1 - α) ‖R - E‖ + c √η / 2 - ‖W_t - E‖."""
+    """What the proved bound leaves: `farthest_after` this write, and (1 - α) ‖R - E‖, minus ‖W_t - E‖."""
     memory = name.split("_", 1)[1]
     forgets = memory == "memory" or config.retention_scope == "all"
     from_start = config.erase == "deviation"  # E is W_0, else 0; R is W_0 or 0
     apart = 0.0 if from_start == (config.retention_target == "initial") else initial  # ‖R - E‖
-    back = (1 - trace.alpha[t]) * apart if forgets else 0.0
-    longest = config.surprise_bound * math.sqrt(trace.eta[memory][t]) / 2
+    alpha = float(trace.alpha[t]) if forgets else 1.0
     away = (trace.drift if from_start else trace.norms)[name]
-    return float(away[t] + back + longest - away[t + 1])
+    reach = farthest_after(
+        float(away[t]), float(trace.eta[memory][t]), alpha, config.surprise_bound, config.erase != "none"
+    )
+    return float(reach + (1 - alpha) * apart - away[t + 1])
+
+
+def farthest_after(distance: float, eta: float, alpha: float, bound: float, erases: bool = True) -> float:
+    """How far W can be from E after one implicit write of a surprise shorter than c, if it was so far before and E = R.
+
+    ‖W_t - E‖² < α² ‖W_{t-1} - E‖² + η α c² / 2 for α >= ½ (`self_modifying_titans.square_growth`, over all inputs), and
+    ‖W_t - E‖ < α ‖W_{t-1} - E‖ + c √η / 2 (`longest_write`): the lesser of the two. Below ½, and where nothing is erased,
+    the second alone, whose α is 1 below ½ for an erase.
+
+    Args: distance, ‖W_{t-1} - E‖; eta, the rate before the implicit step; alpha, retention in [0, 1]; bound, c; erases, False
+        for ``erase="none"``.
+    """
+    if erases and alpha < 0.5:
+        return distance + bound * math.sqrt(eta) / 2
+    added = alpha * distance + bound * math.sqrt(eta) / 2
+    return min(added, math.hypot(alpha * distance, bound * math.sqrt(alpha * eta / 2))) if erases else added
+
+
+def farthest(eta: float, alpha: float, bound: float, tokens: float = math.inf) -> float:
+    """How far W can get from E = R in so many tokens from there, with rates of at most ``eta``, and α in [½, 1].
+
+    c √(η α (1 - α^2T) / (2 (1 - α²))): without end for α = 1, where it is c √(η T / 2). It takes inputs as short as they
+    please; with ‖φ‖ = 1 it is at most c √T, whatever η is. No bound on η, no bound on W: softplus has none.
+    """
+    if not 0.5 <= alpha <= 1:
+        raise ValueError(f"alpha must be in [0.5, 1], got {alpha}")
+    squares = tokens if alpha == 1 else (1 - alpha ** (2 * tokens)) / (1 - alpha**2)
+    return bound * math.sqrt(eta * alpha * squares / 2)
 
 
 def growth_is_proved(config: HopeConfig) -> bool:
-    """Whether ‖W_t - E‖ <= ‖W_{t-1} - E‖ + (1 - α) ‖R - E‖ + c √η / 2 is proved: bounded surprises, implicit steps.
+    """Whether ‖W_t - E‖ <= `farthest_after` + (1 - α) ‖R - E‖ is proved: bounded surprises, implicit steps, no inner momentum.
 
     E is what the erase measures from, W_0 or 0. W - E obeys one recurrence in all cases, whose erase shortens it, and no
-    erase leaves it. With R = E the term of the retention is gone. Not with inner momentum.
+    erase leaves it. With R = E the term of the retention is gone, and squares add up: √T at α = 1.
     """
     return config.surprise_bound > 0 and config.step == "implicit" and config.inner_momentum == 0
 

@@ -217,6 +217,27 @@ def _longest_write() -> Sides:
     )
 
 
+def _square_growth() -> Sides:
+    """One write with E = R, its length squared; D = W - E. Only D φ, ‖φ‖² and ‖D‖² enter, so at every size.
+
+    What is taken off is a square times η̃ (2α - s), which is not negative for α ≥ ½, because s = η‖φ‖²/(1 + η‖φ‖²) < 1.
+    """
+    share = TAKEN * squared_norm(PHI)  # s
+    after = ALPHA * W - TAKEN * (W * PHI - U) * PHI.T
+    rest = 2 * ALPHA - share
+    lost = squared_norm(
+        rest * W * PHI - (ALPHA - share) * U
+    )  # its square root is (2α - s) times the distance
+    squares = rest * ALPHA**2 * squared_norm(W) + TAKEN * ALPHA**2 * squared_norm(U) - TAKEN * lost
+    # What is left is η̃/(2α - s) in terms of η, with ‖φ‖ = λ.
+    taken = ETA / (1 + ETA * LENGTH**2)
+    of_rate = taken / (2 * ALPHA - taken * LENGTH**2)
+    return Sides(
+        sp.Matrix([rest * squared_norm(after), of_rate]),
+        sp.Matrix([squares, ETA / (2 * ALPHA + (2 * ALPHA - 1) * ETA * LENGTH**2)]),
+    )
+
+
 def _distance_from_origin() -> Sides:
     """α and (1 - α) share out what is taken off on both sides, W - E and R - E: regrouping, at every size."""
     origin = matrix("E", 2, 2)
@@ -273,6 +294,12 @@ _DISTANCE = r"W_t - E = (W_{t-1} - E) (\alpha_t I - \tilde\eta_t \varphi_t \varp
 _WORN = (
     r"u = 0, \ \alpha = 1, \ \varphi_1 \ldots \varphi_d \text{ orthonormal}: \quad "
     r"W_d = (1 - \tilde\eta) W_0 \text{ with } E = 0, \quad W_d = W_0 \text{ with } E = W_0"
+)
+_SQUARES = (
+    r"\|\alpha D - \tilde\eta (D \varphi - u) \varphi^\top\|_F^2 = \alpha^2 \|D\|_F^2 "
+    r"+ \frac{\eta \alpha^2 \|u\|^2}{2 \alpha + (2 \alpha - 1) \eta \|\varphi\|^2} "
+    r"- \tilde\eta (2 \alpha - s) \left\| D \varphi - \frac{\alpha - s}{2 \alpha - s} u \right\|^2, \quad "
+    r"s = \tilde\eta \|\varphi\|^2"
 )
 _LONGEST = r"\max_{\varphi} \frac{\eta \|\varphi\|}{1 + \eta \|\varphi\|^2} = \frac{\sqrt\eta}{2}"
 
@@ -357,9 +384,17 @@ IDENTITIES = (
     _entry(
         "longest_write",
         "D",
-        "An implicit write of a bounded surprise is never longer than c √η / 2: the weights grow at most linearly.",
+        "An implicit write of a bounded surprise is never longer than c √η / 2.",
         _LONGEST,
         _longest_write,
+    ),
+    _entry(
+        "square_growth",
+        "D",
+        "With E = R and α ≥ ½ an implicit write of a bounded surprise adds less than η α c^2 / 2 to α^2 ‖W - E‖^2: "
+        "squares add up, not lengths.",
+        _SQUARES,
+        _square_growth,
     ),
     _entry(
         "distance_from_origin",

@@ -135,9 +135,12 @@ def test_a_trace_says_what_the_reference_computes(config: HopeConfig) -> None:
             goes_to = parameters[name] * (config.retention_target == "initial")  # R
             origin = parameters[name] * (config.erase == "deviation")  # E
             back = np.linalg.norm(goes_to - origin)
-            reach = config.surprise_bound * math.sqrt(made.eta[memory]) / 2
             before, after = (np.linalg.norm(states[t + i].weights[name] - origin) for i in (0, 1))
-            assert room[t] == pytest.approx(before + (1 - alpha) * back + reach - after, abs=1e-12)
+            c, eta = config.surprise_bound, made.eta[memory]
+            reach = alpha * before + c * math.sqrt(eta) / 2
+            if config.erase != "none":
+                reach = min(reach, math.sqrt(alpha**2 * before**2 + c**2 * eta * alpha / 2))
+            assert room[t] == pytest.approx(reach + (1 - alpha) * back - after, abs=1e-12)
     assert {name.split("_", 1)[1] for name in trace.room} == set(config.writers)
 
 
@@ -322,6 +325,87 @@ def test_no_token_grows_a_weight_past_the_proved_bound(start: str) -> None:
         trace = trace_of(config, 40, seed, start)
         nearest = min(nearest, *(float(room.min()) for room in trace.room.values()))
     assert 0 <= nearest < 0.05, "the bound holds, and is nearly reached"
+
+
+@pytest.mark.parametrize("alpha", [0.2, 0.5, 0.8, 0.99, 1.0])
+@pytest.mark.parametrize("erases", [True, False])
+def test_no_write_of_an_adversary_passes_the_bound(alpha: float, erases: bool) -> None:
+    """20,000 writes, with W, input, surprise and rate as bad as drawn and then as bad as chosen: ten times 20,000 in all."""
+    rng, c = np.random.default_rng([int(10 * alpha), erases]), 0.7
+    worst = 0.0
+    for _ in range(20):
+        eta, d = np.exp(rng.normal(size=(1000, 1))), np.exp(3 * rng.normal(size=(1000, 1)))
+        w = rng.normal(size=(1000, 2, 2))
+        w *= d[:, :, None] / np.linalg.norm(w, axis=(1, 2))[:, None, None]
+        phi = rng.normal(size=(1000, 2)) * np.exp(2 * rng.normal(size=(1000, 1)))
+        u = rng.normal(size=(1000, 2))
+        u *= c / np.linalg.norm(u, axis=1)[:, None]
+        squares = (phi * phi).sum(1, keepdims=True)
+        share = eta * squares / (1 + eta * squares)
+        if (
+            erases and alpha >= 0.5
+        ):  # for half of them W φ = u (α - s) / (2 α - s), if W is long enough for it
+            wanted = u * (alpha - share) / (2 * alpha - share)
+            turned = np.einsum("ni,nj->nij", wanted, phi / squares)
+            rest = d**2 - (turned**2).sum((1, 2))[:, None]
+            across = np.stack([-phi[:, 1], phi[:, 0]], 1) / np.sqrt(squares)
+            placed = turned + np.einsum("ni,nj->nij", np.sqrt(np.maximum(rest, 0)) * [[1.0, 0.0]], across)
+            chosen = (rest[:, 0] >= 0) & (np.arange(1000) % 2 == 0)
+            w[chosen] = placed[chosen]
+        reached = np.einsum("nij,nj->ni", w, phi) if erases else np.zeros((1000, 2))
+        after = alpha * w - np.einsum("ni,nj->nij", eta / (1 + eta * squares) * (reached - u), phi)
+        for before, rate, now in zip(d[:, 0], eta[:, 0], np.linalg.norm(after, axis=(1, 2)), strict=True):
+            bound = stability.farthest_after(before, rate, alpha, c, erases)
+            assert now <= bound * (1 + 1e-12)
+            grown = (now**2 - (alpha * before) ** 2) / (bound**2 - (alpha * before) ** 2)
+            worst = max(worst, grown if bound > 1.0001 * alpha * before else 0.0)
+    assert worst > (0.99 if alpha >= 0.5 or not erases else 0.1)
+
+
+def greedy(eta: float, alpha: float, c: float, tokens: int, length: float | None = None) -> float:
+    """A memory of one row and two columns, against an adversary who takes the worst of many writes, token by token."""
+    lengths = np.geomspace(1e-3, 1e2, 4000) if length is None else np.array([length])
+    taken = eta / (1 + eta * lengths**2)
+    share, row = taken * lengths**2, np.zeros(2)
+    for _ in range(tokens):
+        d = float(np.linalg.norm(row))
+        reached = np.clip(c * (alpha - share) / (2 * alpha - share), -d * lengths, d * lengths)
+        gained = taken * (share * (reached - c) ** 2 - 2 * alpha * reached * (reached - c))
+        worst = int(gained.argmax())
+        along = row / d if d else np.array([1.0, 0.0])
+        across = np.array([-along[1], along[0]])
+        cosine = reached[worst] / (d * lengths[worst]) if d else 0.0
+        phi = lengths[worst] * (cosine * along + math.sqrt(max(0.0, 1 - cosine**2)) * across)
+        row = alpha * row - taken[worst] * (row @ phi - c) * phi  # literally
+    return float(np.linalg.norm(row))
+
+
+def test_an_adversary_comes_within_one_per_cent_of_how_far_it_can_get() -> None:
+    for eta, alpha, c in ((0.7, 0.99, 1.0), (2.0, 0.6, 3.0), (0.1, 0.995, 0.5)):
+        limit = stability.farthest(eta, alpha, c)
+        assert (0.99 if alpha > 0.9 else 0.9) * limit < greedy(eta, alpha, c, 3000) < limit
+    assert stability.farthest(0.7, 0.99, 1.0) == pytest.approx(4.172, abs=1e-3)
+    assert 1 / (1 - 0.99) * math.sqrt(0.7) / 2 == pytest.approx(41.83, abs=0.01), "lengths added up"
+
+
+def test_without_forgetting_it_grows_like_the_root_of_time() -> None:
+    short, long = (greedy(0.7, 1.0, 1.0, tokens) for tokens in (500, 8000))
+    assert long / short == pytest.approx(4, rel=0.02)
+    assert 0.98 * stability.farthest(0.7, 1.0, 1.0, 8000) < long < stability.farthest(0.7, 1.0, 1.0, 8000)
+    for eta in (0.7, 7.0, 7e3):  # unit inputs: at most c √T, whatever η is
+        assert greedy(eta, 1.0, 1.0, 400, length=1.0) < math.sqrt(400)
+    assert greedy(7e3, 1.0, 1.0, 400, length=1.0) > 0.98 * math.sqrt(400)
+    assert stability.farthest(0.7, 1.0, 1.0) == math.inf
+
+
+def test_farthest_is_the_inequality_iterated() -> None:
+    distance = 0.0
+    for _ in range(30):
+        distance = math.sqrt(0.8**2 * distance**2 + 2.0**2 * 0.6 * 0.8 / 2)
+    assert stability.farthest(0.6, 0.8, 2.0, 30) == pytest.approx(distance, rel=1e-12)
+    for alpha in (0.49, 1.01, math.nan):
+        with pytest.raises(ValueError, match=r"alpha must be in \[0\.5, 1\], got"):
+            stability.farthest(0.6, alpha, 2.0)
 
 
 @pytest.mark.parametrize("step", ["explicit", "normalized"])

@@ -71,7 +71,7 @@ def _cell_problems(cell: Any, may_be_uncompared: bool) -> Iterator[str]:
 
 # --- notebooks that are written for learners --------------------------------------------------------------------------
 
-FOR_LEARNERS = ("00", "01", "02", "03", "04", "05", "06")  # the others follow
+FOR_LEARNERS = ("00", "A0", "01", "02", "03", "04", "05", "06")  # the others follow
 LEARNERS_WORDS, FIRST_PICTURE, COLUMNS, LONGEST_ALT = 1600, 300, 88, 250
 LEAST = {
     "cells that print numbers or draw": 4,

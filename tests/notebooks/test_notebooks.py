@@ -23,8 +23,9 @@ COURSE = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SOLUTIONS = sorted((ROOT / "notebooks" / "solutions").glob("*.ipynb"))
 each = pytest.mark.parametrize("path", COURSE + SOLUTIONS, ids=lambda p: f"{p.parent.name}/{p.stem}")
 NUMBERED = [path for path in COURSE if re.match(r"\d\d_", path.stem)]  # the course itself
-APPENDICES = [path for path in COURSE if re.match(r"A\d_", path.stem)]
-each_of_the_course = pytest.mark.parametrize("path", NUMBERED, ids=lambda p: p.stem)
+PRIMER = [path for path in COURSE if path.stem.startswith("A0_")]  # before the course; it has exercises, too
+APPENDICES = [path for path in COURSE if re.match(r"A[1-9]_", path.stem)]
+each_of_the_course = pytest.mark.parametrize("path", NUMBERED + PRIMER, ids=lambda p: p.stem)
 each_appendix = pytest.mark.parametrize("path", APPENDICES, ids=lambda p: p.stem)
 
 _spec = importlib.util.spec_from_file_location("hygiene", Path(__file__).with_name("hygiene.py"))
@@ -45,8 +46,9 @@ def prose(path: Path) -> str:
 
 
 def test_every_notebook_is_numbered_or_an_appendix() -> None:
-    assert sorted(NUMBERED + APPENDICES) == COURSE
-    assert {path.name for path in SOLUTIONS} <= {path.name for path in NUMBERED}
+    assert len(PRIMER) == 1
+    assert sorted(NUMBERED + PRIMER + APPENDICES) == COURSE
+    assert {path.name for path in SOLUTIONS} == {path.name for path in NUMBERED + PRIMER}
 
 
 @each
@@ -129,7 +131,9 @@ def test_each_notebook_has_the_parts_a_learner_looks_for(path: Path) -> None:
     parts += ["Summary", "Elsewhere", "Quiz"] if for_learners(path) else ["You will do", "You will learn"]
     for part in parts:
         assert part in text, part
-    for call in ("symbols(", "prove(", "check(", "what_you_checked()"):
+    calls = ["check(", "what_you_checked()"]
+    calls += ["sp.symbols(", "residual"] if path in PRIMER else ["symbols(", "prove("]
+    for call in calls:
         assert call in source, call
     pictures = len(re.findall(r"\bshown?\(", source))
     assert 2 <= pictures <= 5, f"{pictures} figures"
@@ -140,7 +144,7 @@ def for_learners(path: Path) -> bool:
 
 
 @pytest.mark.parametrize(
-    "path", [path for path in NUMBERED if for_learners(path)], ids=lambda path: path.stem[:2]
+    "path", [path for path in NUMBERED + PRIMER if for_learners(path)], ids=lambda path: path.stem[:2]
 )
 def test_a_learner_sees_guesses_and_tries(path: Path) -> None:
     assert hygiene.problems_for_learners(path) == []

@@ -289,7 +289,7 @@ def escapes(rng: Rng, start: str, avoided: str) -> None:
 
 @CLAIMS.check(
     "self_modifying_titans.longest_write",
-    "An implicit write of a bounded surprise is never longer than ‹›: the weights grow at most linearly.",
+    "An implicit write of a bounded surprise is never longer than ‹›.",
 )
 def never_longer(rng: Rng, bound: str) -> None:
     """Surprises far longer than c, inputs of all lengths: the longest write comes within a thousandth of the bound."""
@@ -302,6 +302,35 @@ def never_longer(rng: Rng, bound: str) -> None:
         longest = max(longest, float(np.sqrt(squares(eta / (1 + eta * squares(phi)) * u * phi.T))))
     most = value(bound, {"c": c, r"\eta": eta})
     assert 0.999 * most < longest <= most
+
+
+@CLAIMS.check(
+    "self_modifying_titans.square_growth",
+    "With E = R and α ≥ ‹› an implicit write of a bounded surprise adds less than ‹› to ‹› ‖W - E‖^2: squares add up, not lengths.",
+)
+def squares_add_up(rng: Rng, least: str, added: str, kept: str) -> None:
+    """An adversary who sees W chooses length, direction and surprise: it comes near the bound, and below α = ½ beyond it."""
+    c, eta = 0.3 + rate(rng), 0.3 + rate(rng)
+
+    def most(alpha: float) -> float:
+        """The largest share of the bound that a write reaches; ‖D φ‖ may be anything up to ‖D‖ ‖φ‖."""
+        lengths, d = np.geomspace(1e-2, 1e2, 200), 50.0
+        found = 0.0
+        for length in lengths:
+            taken = eta / (1 + eta * length**2)
+            reached = np.linspace(-3 * c, 3 * c, 2001)[:, None]  # along u, no farther than d · length
+            surprise = np.linspace(-c, c, 41)
+            written = alpha**2 * d**2 + taken * (
+                taken * length**2 * (reached - surprise) ** 2 - 2 * alpha * reached * (reached - surprise)
+            )
+            possible = np.where(np.abs(reached) <= d * length, written, 0.0)
+            names = {r"\alpha": alpha, r"\eta": eta, "c": c}
+            found = max(found, float((possible.max() - value(kept, names) * d**2) / value(added, names)))
+        return found
+
+    for alpha in (value(least), 0.7, 1.0):
+        assert 0.99 < most(float(alpha)) < 1
+    assert most(float(value(least)) - 0.2) > 1
 
 
 # --- counts and tables -----------------------------------------------------------------------------------------------

@@ -246,6 +246,23 @@ def longest_write(formula: str, rng: Rng) -> None:
     same(best, latex.evaluate(bound, {r"\eta": eta}), bound)
 
 
+@BINDINGS.simulation("self_modifying_titans.square_growth")
+def squares_of_a_write(rng: Rng) -> Iterator[Any]:
+    """The written matrix, entry by entry, and its squares."""
+    for _ in range(4):
+        before, phi, u = rng.normal(size=(2, WIDTH)), column(rng, WIDTH), column(rng, 2)
+        eta, alpha = rate(rng), rng.uniform(0.5, 1)
+        taken = eta / (1 + eta * sum(float(x) ** 2 for x in phi[:, 0]))
+        total = 0.0
+        for i in range(2):
+            reached = sum(before[i, j] * phi[j, 0] for j in range(WIDTH))
+            for j in range(WIDTH):
+                total += (alpha * before[i, j] - taken * (reached - u[i, 0]) * phi[j, 0]) ** 2
+        names = {"D": before, r"\varphi": phi, "u": u, r"\eta": eta, r"\alpha": alpha, r"\tilde\eta": taken}
+        share = taken * squares(phi)
+        yield names | {"s": share}, total, share
+
+
 @BINDINGS.check("self_modifying_titans.worn_away")
 def worn_away(formula: str, rng: Rng) -> None:
     """Writes of nothing along a random orthonormal basis, erasing from each printed E in turn."""

@@ -18,7 +18,7 @@ from hope_ref.symbolic.identity import Identity, Sides, residual
 
 NAMES = {
     "gradients_dot", "gradients_l2", "implicit_step", "shift", "linear_dot", "linear_l2", "eigenvalues", "collapse",
-    "skip_escapes", "momentum_chunk", "bounded", "longest_write", "distance_from_origin", "worn_away",
+    "skip_escapes", "momentum_chunk", "bounded", "longest_write", "square_growth", "distance_from_origin", "worn_away",
 }  # fmt: skip
 
 

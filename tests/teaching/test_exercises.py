@@ -66,7 +66,7 @@ def test_accidents_are_hints(task: Exercise) -> None:
 
 
 def test_unknown_exercise_lists_the_known_ones() -> None:
-    with pytest.raises(KeyError, match=r"no exercise named '99\.1'; known: 0\d\.1"):
+    with pytest.raises(KeyError, match=r"no exercise named '99\.1'; known: A0\.1, .*, 00\.1, .*, 13\.3"):
         exercise("99.1")
 
 

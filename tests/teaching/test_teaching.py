@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +181,37 @@ def test_every_figure_is_drawn_shown_and_saved_with_its_words(
     assert metadata == {"image/png": {"alt": drawing.alt}}
     assert drawing.caption in words["text/markdown"]
     assert not plt.get_fignums()
+
+
+LONGEST_ALT = 250  # as in `teaching.shown`
+
+
+def wordless(draw: Callable[..., figures.Drawing]) -> str | None:
+    """What is wrong with the alternative text of a registered figure, read without drawing it; None if nothing is."""
+    alt = inspect.getclosurevars(draw).nonlocals["alt"]
+    if not alt.strip():
+        return "no alternative text"
+    if len(alt) > LONGEST_ALT:
+        return f"an alternative text of {len(alt)} characters, at most {LONGEST_ALT} are allowed"
+    return None
+
+
+@pytest.mark.parametrize("name", GALLERY)
+def test_every_alternative_text_can_be_listened_to(name: str) -> None:
+    assert wordless(GALLERY[name]) is None
+
+
+def test_an_alternative_text_that_is_empty_or_too_long_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "_registry", {})
+    found = [
+        wordless(figures.figure(f"of {len(alt)}", alt=alt, caption="A line.")(plt.figure))
+        for alt in (" " * 50, "a" * LONGEST_ALT, "a" * (LONGEST_ALT + 1))
+    ]
+    assert found == [
+        "no alternative text",
+        None,
+        "an alternative text of 251 characters, at most 250 are allowed",
+    ]
 
 
 def test_a_failed_save_leaves_the_old_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

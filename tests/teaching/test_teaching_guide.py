@@ -17,8 +17,8 @@ from hope_ref.teaching.exercise import exercise, exercises
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "TEACHING.md").read_text(encoding="utf-8")
 NOTEBOOKS = {path.stem.split("_")[0]: path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
-NUMBERED = {number for number in NOTEBOOKS if number.isdigit()}
-EXERCISE = re.compile(r"(?<![\d.])\d\d\.\d(?!\d|\.\d)")
+NUMBERED = {number for number in NOTEBOOKS if number.isdigit() or number == "A0"}  # those with exercises
+EXERCISE = re.compile(r"(?<![\d.])(?:\d\d|A0)\.\d(?!\d|\.\d)")
 MENTION = re.compile(r"\[(\d\d|A\d)\]|§ (\d+)|`([a-z][a-z0-9]*(?:_[a-z0-9]+)*)`")
 
 

@@ -89,30 +89,35 @@ def check_chunk(function: Any) -> None:
 
 
 def _farthest(eta: float, alpha: float, c: float) -> float:
-    """Iterate the inequality with the longest write that is found on a grid of lengths ‖φ‖."""
-    lengths = np.geomspace(1e-3, 1e3, 400_001)
-    longest = c * float((eta * lengths / (1 + eta * lengths**2)).max())
-    distance = 0.0
+    """Iterate what one write can do to the square, at the worst length ‖φ‖ of a grid."""
+    lengths = np.geomspace(1e-6, 1e3, 10_001)
+    added = float((eta * alpha**2 / (2 * alpha + (2 * alpha - 1) * eta * lengths**2)).max())
+    square = 0.0
     for _ in range(20_000):
-        distance = alpha * distance + longest
-    return distance
+        square = alpha**2 * square + added * c**2
+    return float(np.sqrt(square))
 
 
 def check_farthest(function: Any) -> None:
     """(eta, alpha, c) -> distance: compared with the inequality, iterated."""
     for eta, alpha, c in ((0.7, 0.99, 1.0), (2.0, 0.6, 3.0), (0.1, 0.995, 0.5)):
-        one, kept = c * np.sqrt(eta) / 2, 1 - alpha
+        one, kept, square = c * np.sqrt(eta) / 2, 1 - alpha, eta * alpha * c**2 / 2
         must_equal(
             f"the distance for η = {eta:g}, α = {alpha:g}, c = {c:g}",
             ask(function, eta, alpha, c),
             _farthest(eta, alpha, c),
             {
                 "That is the longest single write: α keeps most of what the earlier ones did.": one,
-                "c bounds the surprise u; the write is η̃ u φᵀ, and η̃‖φ‖ is at most √η/2.": c / kept,
-                "That takes η for the length of η̃ φ: at ‖φ‖ = 1/√η it is longest, √η/2.": c * eta / kept,
-                "Half of √η: at ‖φ‖ = 1/√η the denominator 1 + η‖φ‖² is 2.": 2 * one / kept,
-                "The newest write has not been decayed yet: D = α D + c √η/2.": alpha * one / kept,
-                "Turned over: with α near 1 it gets far, with α near 0 it does not.": one / alpha,
+                "True, and too wide: you add up lengths. Where a write pushes outward the erase pulls back: add up squares.": one
+                / kept,
+                "That is one write from D = 0: what is kept is added, square by square.": np.sqrt(square),
+                "That is the square of the distance.": square / (1 - alpha**2),
+                "A square is kept with α², not with α.": np.sqrt(square / kept),
+                "c bounds the surprise u; a write adds η α c²/2 to the square.": c / kept,
+                "A write adds η α c²/2: what it adds has an α, too.": np.sqrt(
+                    square / alpha / (1 - alpha**2)
+                ),
+                "½: a write adds η α c²/2.": np.sqrt(2 * square / (1 - alpha**2)),
             },
             bound=1e-6,
         )
@@ -186,14 +191,16 @@ EXERCISES = (
         "10.2",
         "say how far a memory that forgets toward its start can get",
         check_farthest,
-        lambda eta, alpha, c: c * np.sqrt(eta) / 2 / (1 - alpha),
+        lambda eta, alpha, c: c * np.sqrt(eta * alpha / (2 * (1 - alpha**2))),
         (
             (lambda eta, alpha, c: c * np.sqrt(eta) / 2, "longest single write"),
+            (lambda eta, alpha, c: c * np.sqrt(eta) / 2 / (1 - alpha), "you add up lengths"),
+            (lambda eta, alpha, c: c * np.sqrt(eta * alpha / 2), "one write from D = 0"),
+            (lambda eta, alpha, c: c**2 * eta * alpha / (2 * (1 - alpha**2)), "the square of the distance"),
+            (lambda eta, alpha, c: c * np.sqrt(eta * alpha / (2 * (1 - alpha))), "kept with α², not with α"),
             (lambda eta, alpha, c: c / (1 - alpha), "c bounds the surprise"),
-            (lambda eta, alpha, c: c * eta / (1 - alpha), "takes η for the length"),
-            (lambda eta, alpha, c: c * np.sqrt(eta) / (1 - alpha), "the denominator 1 + η‖φ‖² is 2"),
-            (lambda eta, alpha, c: alpha * c * np.sqrt(eta) / 2 / (1 - alpha), "not been decayed yet"),
-            (lambda eta, alpha, c: c * np.sqrt(eta) / 2 / alpha, "Turned over"),
+            (lambda eta, alpha, c: c * np.sqrt(eta / (2 * (1 - alpha**2))), "has an α, too"),
+            (lambda eta, alpha, c: c * np.sqrt(eta * alpha / (1 - alpha**2)), "½: a write adds"),
         ),
     ),
     Exercise(

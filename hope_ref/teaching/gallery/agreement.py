@@ -22,11 +22,11 @@ def agreement_data() -> tuple[Row, ...]:
 
 @figure(
     "agreement",
-    alt="A dot plot with one line per component, from linear attention to HOPE, and the relative error on a logarithmic axis. "
-    "SymPy against NumPy and NumPy against PyTorch lie between 1e-17 and 1e-14, far left of their bound of 1e-10; the "
-    "derivatives, against central differences, lie between 1e-12 and 1e-8, left of theirs of 1e-7.",
-    caption="Each mark is how far two floors are apart, in float64: every value stays left of the solid bound, every "
-    "derivative left of the dashed one, which central differences can reach.",
+    alt="Dot plot, a row per component from linear attention to HOPE, relative error on a logarithmic axis. "
+    "Values, SymPy against NumPy and NumPy against PyTorch, stay far left of their bound of 1e-10; "
+    "derivatives stay left of theirs of 1e-7.",
+    caption="Each mark is the relative error between two layers, in float64: every value stays left of the "
+    "solid bound, every derivative left of the dashed one, which is as fine as central differences resolve.",
 )
 def matrix(rows: Sequence[Row] | None = None) -> Figure:
     """One line per component; marks for values and derivatives, lines for the bounds."""

@@ -34,11 +34,11 @@ def measured() -> list[Row]:
 
 @figure(
     "amnesia",
-    alt="Six pairs of horizontal bars, the share of words answered rightly of a first and a second dictionary. Full attention "
-    "with both lessons in its context: close to 100 per cent. The same model with its context emptied after each lesson: "
-    "chance, 6 per cent, and less than 25 when its levels learn while it reads. A model trained through the updates of its level: "
-    "100 per cent of both with an emptied context, more than 80 with a random start of the level, and chance when it is held still.",
-    caption="Emptying the context loses everything; a level in a model that was trained through its updates keeps both lessons.",
+    alt="Six pairs of bars, the share of words right in a first and a second dictionary. With its context "
+    "emptied an ordinary model falls to chance, or stays below 25 if it learns; a level trained through its "
+    "updates keeps both, held still neither.",
+    caption="Emptying the context loses everything; a level in a model trained through its updates keeps "
+    "both lessons.",
 )
 def amnesia(rows: Sequence[Row] | None = None) -> Figure:
     """Bars of both dictionaries for every situation of the table, beside chance."""
@@ -59,6 +59,6 @@ def amnesia(rows: Sequence[Row] | None = None) -> Figure:
     axes.set_yticks(range(len(LABELS)), LABELS, fontsize=8.5)
     axes.invert_yaxis()
     axes.set_xlim(0, 108)
-    axes.set_xlabel("words answered rightly, %")
+    axes.set_xlabel("words right, %")
     axes.legend(handles=[*patches, guess], loc="center right", bbox_to_anchor=(0.98, 0.6), fontsize=8.5)
     return picture

@@ -79,13 +79,11 @@ def place(frequency: float) -> float:
 
 @figure(
     "spectrum",
-    alt="Three lanes over one axis of updates per token, fast on the left. The Transformer has two marks at the two ends: attention "
-    "at infinity, which keeps 1,048,576 numbers for 8,192 tokens, and MLP and projections at zero, with no state. Titans has one "
-    "mark at one update per token, 24,576 numbers. HOPE spreads from end to end: convolutions at infinity (576 numbers), its memory at 1 "
-    "(16,384), the makers of k, v, η and α at 1/16 (65,536), three levels of 167,936 numbers each at 1/512, 1/2,048 and 1/8,192, "
-    "projections at zero.",
-    caption="How often what is read changes, and how much is carried to do so (the area of a disc; open: no state), for one block "
-    "64 wide: a Transformer has the two ends, HOPE the spectrum between them.",
+    alt="Discs over updates per token, fast on the left, by numbers carried: Transformer, 1,048,576 at one "
+    "end and none at the other; Titans, 24,576 at 1. HOPE spans the axis: 576, 16,384, 65,536, three levels "
+    "of 167,936 each, and none at 0.",
+    caption="How often what a token reads changes, and how much is carried for it (area of a disc; open: no "
+    "state), for one block of width 64: a Transformer has the two ends, HOPE the spectrum between them.",
 )
 def spectrum(data: Spectrum | None = None) -> Figure:
     """Marks in three lanes, the ends of the axis broken off."""
@@ -188,11 +186,12 @@ def chunk_costs_data(width: int = WIDTH) -> ChunkCosts:
 
 @figure(
     "chunk_costs",
-    alt="FLOPs per token of one head 64 wide against chunk size from 2 to 256, in thousands. The token loop is a flat line at 582, or at "
-    "459 if no product is made twice. The chunk form starts at 471, above the lower line, and bends upward: it crosses the upper "
-    "line at C = 64, about d, and reaches 950 at 256.",
-    caption="Up to C ≈ d the chunk form multiplies less than the token loop as the equations read, and never less than a token loop that "
-    "makes no product twice: what chunks save is not arithmetic but waiting, T/C steps in the place of T.",
+    alt="Thousand FLOPs per token of one head 64 wide against chunk size, 2 to 256: the token loop is a "
+    "line at 582, or at 459 if nothing is computed twice. The chunk form starts at 471, crosses the upper "
+    "line at C = 64, about d, and reaches 950.",
+    caption="Up to C ≈ d the chunk form multiplies less than the token loop as the equations read, but "
+    "never less than a token loop that computes no product twice: chunks save not arithmetic but waiting, "
+    "T/C steps instead of T.",
 )
 def chunk_costs(data: ChunkCosts | None = None) -> Figure:
     """One curve and two levels, with their crossings."""

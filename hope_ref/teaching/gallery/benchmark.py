@@ -62,12 +62,11 @@ def benchmark_data(folder: Path = RESULTS) -> tuple[Measured, ...]:
 
 @figure(
     "benchmark",
-    alt="Two panels. Left, the share of a plain matrix product's speed that the self-modifying Titans reach on one CPU thread, "
-    "forward and forward with backward, for widths 128 and 256, with the range over repeats; the wider one comes closer. Right, "
-    "microseconds per token against the length of the stream on logarithmic axes: constant for the self-modifying Titans, "
-    "growing for softmax attention, which is cheaper on short streams and dearer on the longest.",
-    caption="Left: how near the chunks come to the machine's own limit. Right: a token costs the same after 64 thousand others, "
-    "where attention pays for each of them.",
+    alt="Left, bars: share of a plain matrix product's speed that the self-modifying Titans reach, two "
+    "widths, one thread. Right, time per token against stream length, log axes: theirs is flat, softmax "
+    "attention's rises and crosses it near 2¹⁴ tokens.",
+    caption="Left: how close the chunks come to the machine's own limit. Right: a token costs the same "
+    "after 64 thousand others, whereas attention pays for each of them.",
 )
 def benchmark(records: tuple[Measured, ...] | None = None) -> Figure:
     """Bars with their range, and lines."""
@@ -148,8 +147,8 @@ def chunk_times_data(width: int = WIDTHS[-1], folder: Path = RESULTS) -> ChunkTi
     "chunk_times",
     alt="Two lines over the chunk size from 1 to 256, both relative to chunks of one token, on logarithmic axes. The arithmetic of a "
     "token stays near 1 up to 64, and rises to 1.3 at 256. Its time falls to a tenth at C = 64, and rises a little at 256.",
-    caption="The same multiplications, ten times as fast: what a chunk changes is not how much is computed but how much of it may be "
-    "computed at once.",
+    caption="The same multiplications, ten times as fast: chunks change not how much is computed but how "
+    "much of it can be computed at once.",
 )
 def chunk_times(data: ChunkTimes | None = None) -> Figure:
     """Time and FLOPs of a token against C."""

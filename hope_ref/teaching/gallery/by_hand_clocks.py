@@ -118,10 +118,9 @@ CHUNK_SIZE_SETTINGS = ((1, 1.0), (8, 1.0), (16, 1.0), (32, 1.0), (64, 1.0), (32,
 
 @figure(
     "chunk_size_by_hand",
-    alt="Six panels: the recall error of 16 pairs over 64 tokens, four rounds, on a logarithmic axis, for chunk sizes 1, 8, 16, 32 and 64 "
-    "at eta 1 and for 32 at eta 0.25. At eta 1 the dot product is the same in every panel and ends at 4.2. The squared error falls to 0.12 at "
-    "chunk size 1, to 0.19 at 8, climbs to 1.3 at 16 and to 5.5 at 32, above the dot product, and at 64 it is the dot product's "
-    "curve. At eta 0.25 a chunk of 32 ends at 0.44, where single tokens end, too.",
+    alt="Six panels: recall error over 64 tokens, log axis, for chunk sizes 1 to 64 at eta 1, and 32 at eta "
+    "0.25. As chunks grow the squared error leaves the curve of single tokens, and at 64 it is on the dot "
+    "product's; at eta 0.25 it stays close.",
     caption="Within a chunk the squared error (solid) writes what was missing at the last boundary (thin lines), whatever it has written since; "
     "in the first chunk that is what the dot product (dashed) writes. With a whole round in a chunk, η = 1 overshoots.",
 )
@@ -237,12 +236,11 @@ FREQUENCY_SETTINGS = (
 
 @figure(
     "clocks_by_hand",
-    alt="Six panels with three lanes each, one for each level of a continuum memory, over 48 tokens: the distance of its weights from "
-    "their start, a staircase with a marker at each move. Sequential levels with chunk sizes 1, 1, 1 move 48 times each; with 1, 4, 16 "
-    "they move 48, 12 and 3 times; with 4, 8, 16 12, 6 and 3 times; with 8, 24, 48 6, 2 and once; with 8, 24, 96 the last never "
-    "moves. In the nested one, 2, 6, 24, the two fast lanes fall back, or climb less, wherever the next slower level moves.",
-    caption="With one η for all, slower levels take fewer and larger steps and come about as far. A chunk that is longer than the stream never "
-    "ends; a nested level starts again whenever the slower one moves.",
+    alt="Six panels of three staircases: how far each level of a continuum memory is from its start over 48 "
+    "tokens, a marker at each move. Larger chunks mean fewer and larger steps; a chunk of 96 never moves; "
+    "nested levels fall back when a slower one moves.",
+    caption="With one η for all, slower levels take fewer, larger steps and get about as far. A chunk "
+    "longer than the stream never ends; a nested level starts again whenever the slower one moves.",
 )
 def clocks_by_hand(data: tuple[Frequencies, ...] | None = None) -> Figure:
     """Six settings of `interactive("clocks")`."""

@@ -148,13 +148,12 @@ WRITE_SETTINGS = ((0.25, 1.0), (1.0, 1.0), (1.5, 1.0), (0.25, 0.8), (1.0, 0.8), 
 
 @figure(
     "write_by_hand",
-    alt="Six panels: the answer to one pair over twelve writes, as a share of the value, for eta 0.25, 1 and 1.5, above without "
-    "decay, below with alpha 0.8. Without decay the gated delta rule and Delta Gradient Descent on the dot product are one "
-    "curve, which ends at the value: slowly at 0.25, at once at 1, swinging at 1.5. On the squared error it rests at half the "
-    "value, swings for ever at 1 and diverges at 1.5. At alpha 0.8 the gated rule rests at 0.62, 1 and 1.07 of the value, "
-    "Delta Gradient Descent lower, at 0.56, 0.83 and 0.88.",
-    caption="One number decides each curve, by which a write multiplies the distance from where it rests: α(1 − η), α − η and α − 2η. "
-    "With decay the two orders of erasing and decaying part, and only η = 1 in the gated rule still stores the value.",
+    alt="Six panels: the answer to one pair over twelve writes, at three rates, without decay and with "
+    "alpha 0.8. The gated rule and DGD on the dot product coincide without decay and part with it; on the "
+    "squared error DGD never rests at the value.",
+    caption="One number decides each curve, the factor by which a write multiplies the distance from the "
+    "resting point: α(1 − η), α − η or α − 2η. With decay the order of erasing and decaying matters, and "
+    "only η = 1 in the gated rule still stores the value.",
 )
 def write_by_hand(data: tuple[Write, ...] | None = None) -> Figure:
     """Six settings of `interactive("write")`."""
@@ -283,13 +282,12 @@ REGION_SETTINGS = tuple(
 
 @figure(
     "stability_by_hand",
-    alt="Six maps over the learning rate eta, 0.01 to 1000, and the squared norm of the key, 0.01 to 100: explicit, implicit and "
-    "normalised steps, above for the dot product without decay, below for half the squared error with alpha 0.8. Explicit steps "
-    "diverge above a falling line, eta times squared norm 2 above and 0.9 below. Normalised steps diverge to the right of a vertical "
-    "line, at eta 2 and 0.9. Implicit steps converge everywhere above; below they diverge, too, where eta times squared norm "
-    "exceeds 9.",
-    caption="An explicit step minds the key, a normalised one only η. The implicit step is stable for every η as long as the wanted "
-    "output does not depend on the memory; below it does, and α < 1 opens a corner in which it diverges.",
+    alt="Six maps over learning rate and squared key norm: three kinds of step, two losses. Explicit steps "
+    "diverge above a slanted line, normalised ones right of a vertical line; implicit ones nowhere in the "
+    "upper row, in one corner of the lower.",
+    caption="An explicit step depends on the key, a normalised one on η alone. The implicit step is stable "
+    "for every η as long as the target output does not depend on the memory; below it does, and α < 1 opens "
+    "a corner in which it diverges.",
 )
 def stability_by_hand(data: tuple[Region, ...] | None = None) -> Figure:
     """Six settings of `interactive("stability")`."""

@@ -59,12 +59,11 @@ def clocks_of_a_chunk_data(length: int = 16, chunk_size: int = 4) -> TwoClocks:
 
 @figure(
     "clocks_of_a_chunk",
-    alt="Three sixteen-by-sixteen maps of what moves when a token changes, chunks of four. Targets generated at the chunk's start "
-    "move with all tokens of earlier chunks and with the token itself. Outputs move with every token up to their own: the "
-    "full lower triangle. Targets generated as printed, at the chunk's end, also move with later tokens of their chunk, "
-    "marked by crosses.",
-    caption="Two clocks: what is generated jumps from chunk to chunk, what is answered moves with every token. With the printed "
-    "index the first would read the future (crosses).",
+    alt="Three 16 by 16 maps of what moves when a token changes, chunks of four. Targets made at the "
+    "chunk's start move with earlier chunks and their own token, outputs with every token so far; targets "
+    "made at the chunk's end move with later tokens, too.",
+    caption="Two clocks: what is generated jumps from chunk to chunk, while the answers move with every "
+    "token. With the printed index the generated part would read the future (crosses).",
 )
 def clocks_of_a_chunk(data: TwoClocks | None = None) -> Figure:
     """Three maps by perturbation."""
@@ -134,12 +133,11 @@ def decays_three_ways_data(chunk_size: int = 64) -> ThreeWays:
 
 @figure(
     "decays_three_ways",
-    alt="Largest error of the decays within a chunk of 64 tokens in float32, against a constant retention alpha from a thousandth "
-    "to 1. The quotient of two products is accurate to rounding for large alpha, loses its digits near 0.2 and is not finite below. Exp of "
-    "all differences, masked afterwards, is not finite from about 0.23 down. Masked before exp, the error stays below one millionth "
-    "for every alpha.",
-    caption="The same numbers three ways. Dividing, or masking too late, fails once 64 retentions multiply to nothing in "
-    "float32; masked first, nothing can overflow.",
+    alt="Largest float32 error of the decays in a chunk of 64, against constant retention, 0.001 to 1. The "
+    "quotient of products fails for small alpha, exp masked afterwards is not finite there; masked before "
+    "exp, the error is tiny for every alpha.",
+    caption="The same numbers three ways. Dividing, or masking too late, fails once the product of 64 "
+    "retentions vanishes in float32; masked first, nothing can overflow.",
 )
 def decays_three_ways(data: ThreeWays | None = None) -> Figure:
     """Error against α; a cross where the table is not finite."""
@@ -204,12 +202,11 @@ def outputs_move_data(length: int = 64, width: int = 16, hidden: int = 32, seed:
 
 @figure(
     "outputs_move_with_chunk_size",
-    alt="Largest difference between the outputs at chunk size C and those token by token, relative to the largest "
-    "output, against C from 1 to 64. The delta rule by one solve and the dot product lie on zero. With the regression loss and "
-    "gradients frozen at the boundary, a matrix memory differs by 6 percent at C = 2 and by 37 percent at 64, an MLP memory by "
-    "half a percent and by 9 percent.",
-    caption="On the zero line C is a matter of speed. Above it C is part of the model: the same stream, the same start, other "
-    "answers.",
+    alt="Largest difference between outputs at chunk size C, 1 to 64, and those token by token. The exact "
+    "solve and the dot product stay at zero; with frozen gradients of the regression loss, a matrix memory "
+    "drifts far with C and an MLP memory less.",
+    caption="On the zero line C affects only speed. Above it C is part of the model: the same stream and "
+    "the same start give other answers.",
 )
 def outputs_move_with_chunk_size(data: MovingOutputs | None = None) -> Figure:
     """Differences against C for four memories."""
@@ -270,12 +267,11 @@ def chunk_as_batch_data(pairs: int = 16, width: int = 32, rounds: int = 8, seeds
 
 @figure(
     "chunk_as_batch",
-    alt="Relative recall error of 16 pairs after eight rounds, against the chunk size from 1 to 128. The delta rule by one solve is "
-    "flat: 0.16 at eta 0.5, 0.49 at eta 0.125. With gradients frozen at the boundary, eta 0.5 follows it up to chunks of 16, one "
-    "round, and then rises to 1.8 at 32 and 6 at 64; eta 0.125 stays near its line up to 64 and rises to 0.73 at 128. At 128, one "
-    "chunk for the whole stream, both end exactly on linear attention, marked by stars.",
-    caption="A chunk is a batch whose gradients are added up: too large a batch overshoots. One chunk for the whole stream is linear "
-    "attention (stars), whatever the loss said.",
+    alt="Relative recall error of 16 pairs after eight rounds against chunk size, 1 to 128. The exact solve "
+    "is flat; with frozen gradients eta 0.5 follows it up to 16 and then soars, eta 0.125 up to 64; one "
+    "chunk for all ends on linear attention, stars.",
+    caption="A chunk is a batch whose gradients are summed: a batch too large overshoots. One chunk for the "
+    "whole stream is linear attention (stars), whatever the loss was.",
 )
 def chunk_as_batch(data: Batch | None = None) -> Figure:
     """Recall error against C, two learning rates."""

@@ -62,12 +62,11 @@ def level_clocks_data(sizes: tuple[int, ...] = (8, 32, 128), length: int = 256) 
 
 @figure(
     "level_clocks",
-    alt="A stream of 256 tokens and three levels. Above, a tick whenever a level moves: the level with chunks of 8 tokens "
-    "ticks 32 times, that of 32 tokens 8 times, that of 128 tokens twice; every tick of a slow level is one of the fast "
-    "levels too. Below, how many tokens ago the newest token was that a level knows, on a logarithmic axis: saw teeth "
-    "that climb to 8, 32 and 128 and fall back to 1; at first each level knows nothing for one whole chunk.",
-    caption="Three clocks over one stream: a level holds still, takes in its chunk, and moves once; in between it knows "
-    "nothing of the tokens since.",
+    alt="256 tokens, three levels with chunks of 8, 32 and 128. Above, ticks where each level moves, 32, 8 "
+    "and 2 times; below, the age of the newest token that each knows, saw teeth that climb to its chunk "
+    "size and fall back to 1.",
+    caption="Three clocks over one stream: a level holds still, takes in its chunk, and moves once; in "
+    "between it knows nothing of the tokens since its last move.",
 )
 def level_clocks(data: Clocks | None = None) -> Figure:
     """When levels move, and how old the newest thing is that they know."""
@@ -124,9 +123,9 @@ def echoes_data(sizes: tuple[int, int] = (4, 12), length: int = 36) -> Echoes:
 
 @figure(
     "echoes",
-    alt="Two shaded squares, perturbed token upwards, output rightwards. In both the diagonal is dark, everything left of it is "
-    "blank, and right of it there is a blank triangle up to the end of the perturbed token's chunk, of 4 tokens in the "
-    "left square and of 12 in the right one; from the next chunk on every output is shaded.",
+    alt="Two shaded maps, perturbed token upwards, output rightwards, chunks of 4 and 12. Left of the dark "
+    "diagonal nothing moves, and right of it nothing up to the end of the perturbed token's chunk; from the "
+    "next chunk on every output moves.",
     caption="Change one token: no earlier output moves, its own does, then there is silence until the level's next boundary, "
     "and from there on an echo in every output.",
 )
@@ -227,13 +226,11 @@ def _normed(z: Array) -> Array:
 
 @figure(
     "chunk_steps",
-    alt="Left: the factor by which one chunk of equal inputs multiplies the distance from the resting point, against s = C d η. "
-    "Gradient descent falls in a straight line from 1 and leaves the stable band at s = 2; Delta Gradient Descent falls "
-    "along a curve toward -1 and stays inside. Right: the share of a trained level's answers that is left while chunk "
-    "after chunk brings nothing to learn: with gradient descent all of it, with Delta Gradient Descent a fifth "
-    "after 10 chunks and 7 percent after 20.",
-    caption="One step for a chunk: gradient descent has a line that it must not cross, Delta Gradient Descent has none, but "
-    "it wears down what it is not asked to change.",
+    alt="Left, the factor that one chunk puts on the error, against C d eta: gradient descent's line leaves "
+    "the stable band at 2, Delta Gradient Descent's curve stays inside. Right, over chunks with nothing to "
+    "learn only the latter loses old answers.",
+    caption="One step per chunk: gradient descent has a line that it must not cross; Delta Gradient Descent "
+    "has none, but wears down what it is not asked to change.",
 )
 def chunk_steps(data: ChunkSteps | None = None) -> Figure:
     """What the implicit step buys, and what it costs."""
@@ -310,12 +307,11 @@ def recall(size: int, rates: Sequence[float], width: int, tasks: int, length: in
 
 @figure(
     "recall_by_age",
-    alt="How much of a task a level still answers, against how many tasks ago it was learnt, for three learning rates and three "
-    "chunk sizes each. At the largest rate the newest task is answered by 60 percent and those before fall steeply; at "
-    "the middle rate 25 percent, falling gently; at the smallest about 7 percent, nearly flat. In each group the marks of "
-    "chunk sizes 1, 16 and 64 lie on one another.",
-    caption="What a level recalls is decided by its learning rate; whether it moves after every token or after 64, at equal "
-    "rate per token, cannot be told from the curve.",
+    alt="How much of a task a level still answers against how many tasks ago it learned it, three learning "
+    "rates, three chunk sizes each. A large rate recalls the newest best and falls steeply, a small one is "
+    "low and flat; chunk sizes coincide.",
+    caption="The learning rate decides what a level recalls; whether it moves after every token or after "
+    "64, at an equal rate per token, cannot be told from the curve.",
 )
 def recall_by_age(data: Recall | None = None) -> Figure:
     """Three rates, three clocks each."""

@@ -39,11 +39,11 @@ def implicit_path_data() -> ImplicitPath:
 
 @figure(
     "implicit_path",
-    alt="The plane of a weight with two entries. A point W_t, below a slanted line on which W x equals u. Both rules move the "
-    "point along x, straight toward the line. Gradient descent moves in proportion to eta: past the line at eta 2 and out "
-    "of the picture at eta 8. Delta Gradient Descent slows down as it comes near and ends just short of the line at eta 8.",
-    caption="Both steps go along x. Gradient descent goes as far as η says; Delta Gradient Descent stops before the line "
-    "W x = u, whatever η is.",
+    alt="Plane of a weight with two entries, a point W_t below a slanted line on which W x equals u. Both "
+    "rules move it along x: gradient descent in proportion to eta, past the line at eta 2; Delta Gradient "
+    "Descent ends just short of it at eta 8.",
+    caption="Both steps go along x. Gradient descent goes as far as η says; Delta Gradient Descent stops "
+    "before the line W x = u, however large η is.",
 )
 def implicit_path(data: ImplicitPath | None = None) -> Figure:
     """End points of one step for five learning rates, drawn side by side along x."""
@@ -138,10 +138,9 @@ def stability_regions_data(points: int = 37, repeats: int = 6) -> StabilityRegio
 
 @figure(
     "stability_regions",
-    alt="Three maps over the learning rate eta, from a thousandth to a million, and the squared norm of the input, from a "
-    "hundredth to a hundred. The explicit step is stable only below the falling line eta times norm squared equals 2. The "
-    "printed form of the short version is stable below norm squared 2, whatever eta is. Delta Gradient Descent is stable "
-    "everywhere.",
+    alt="Three maps over learning rate and squared input norm, log axes: converging light, diverging dark. "
+    "The explicit step is stable below a falling line, the short paper's printed form below norm squared 2, "
+    "Delta Gradient Descent everywhere.",
     caption="Measured on one repeated input with a fixed target (light: the memory converges, dark: it diverges); the "
     "dashed edges are predictions. Only the exact step has no edge.",
 )
@@ -210,11 +209,11 @@ def forgetting_data(width: int = 16, eta: float = 1.0) -> Forgetting:
 
 @figure(
     "forgetting",
-    alt="Left: one unit input repeated 16 times at eta 1. The norm of x x transposed stays at 1, while the residual along x "
-    "halves at every repeat. Right: how much of W is left. A repeated input leaves 94 percent, because only its own "
-    "direction is erased; 16 different orthogonal inputs leave 25 percent.",
-    caption="Repeating an input does not make x xᵀ larger, and forgets less and less; it is diverse inputs that wear the "
-    "whole memory down.",
+    alt="Left, one unit input repeated 16 times: the norm of x x transposed stays 1, the residual along x "
+    "halves each time. Right, bars of how much of W is left: 94 percent after a repeated input, 25 percent "
+    "after 16 orthogonal ones.",
+    caption="Repeating an input does not make x xᵀ larger and forgets less and less; it is diverse inputs "
+    "that wear down the whole memory.",
 )
 def forgetting(data: Forgetting | None = None) -> Figure:
     """Left: what grows and what shrinks under repeats. Right: what is left of W."""
@@ -262,9 +261,9 @@ def fixed_points_data(eta: float = 0.3, repeats: int = 12) -> FixedPoints:
 
 @figure(
     "fixed_points",
-    alt="The answer of a memory, as a share of the wanted value, over twelve repeats of one pair at eta 0.3. With the dot "
-    "product it climbs to 1. With half the squared error it stops at one half, with the full squared error at "
-    "two thirds, both within about four repeats.",
+    alt="A memory's answer as a share of the target over twelve repeats of one pair at eta 0.3. With the "
+    "dot product it climbs to 1; with half the squared error it stops at one half, with the full squared "
+    "error at two thirds.",
     caption="The better-looking loss remembers worse: inside Delta Gradient Descent the regression loss forgets twice, and "
     "stops at half the value.",
 )
@@ -316,11 +315,11 @@ def frozen_chunks_data(eta: float = 0.3, longest: int = 16) -> FrozenChunks:
 
 @figure(
     "frozen_chunks",
-    alt="The factor by which a chunk multiplies the distance from the resting point, against the number of repeats in the "
-    "chunk, at eta 0.3. Plain gradient descent falls in a straight line, leaves the stable band between -1 and 1 at 7 "
-    "repeats and reaches -3.8 at 16. Delta Gradient Descent falls toward -1 and never leaves the band.",
-    caption="With the gradient frozen for a whole chunk, plain descent diverges once C η > 2; the erase term, which is not "
-    "frozen, keeps Delta Gradient Descent inside the stable band.",
+    alt="The factor that a chunk puts on the distance from rest, against repeats in the chunk, eta 0.3. "
+    "Plain gradient descent falls in a straight line and leaves the stable band at 7 repeats; Delta "
+    "Gradient Descent bends toward -1 and never leaves.",
+    caption="With the gradient frozen for a whole chunk, plain gradient descent diverges once C η > 2; the "
+    "erase term, which is not frozen, keeps Delta Gradient Descent inside the stable band.",
 )
 def frozen_chunks(data: FrozenChunks | None = None) -> Figure:
     """Measured factors, the two formulas, and the stable band."""

@@ -55,10 +55,9 @@ def _answer_line(axes: Any, key: Array, value: float, **style: Any) -> None:
 
 @figure(
     "corrections",
-    alt="Two planes whose points are memories of one row and two entries. Left: the memories that answer one key correctly "
-    "form a line; from a point beside it, steps along the key go half way at eta 0.5, onto the line at 1, past it at "
-    "1.5, and to the mirror image at 2. Right: two such lines cross; starting at zero, writes alternate between them and "
-    "zigzag into the crossing, while linear attention ends at a point on neither line.",
+    alt="Two planes of memories with two entries. Left, steps along a key reach half way to the line of "
+    "right answers at eta 0.5, the line at 1, its far side beyond. Right, writes zigzag to the crossing of "
+    "two lines; linear attention misses both.",
     caption="Each write of the delta rule moves the memory along the key toward the line of right answers: η‖k‖² = 1 lands "
     "on it, 2 mirrors. Two pairs pull it back and forth, ever closer to the memory that answers both.",
 )
@@ -121,11 +120,11 @@ def stability_data(repeats: int = 8) -> Stability:
 
 @figure(
     "stability",
-    alt="Left: the eigenvalue along the key, 1 minus eta times the squared norm of the key, a falling line; between 0 and 2 it "
-    "lies within minus one and one, the stable band. Right: the residual over eight writes of one pair. At 0.5 it "
-    "halves each time, at 1 it is zero after one write, at 1.6 it changes sign and shrinks, at 2.1 it changes sign and grows.",
-    caption="Each repeat multiplies the residual by one number, the eigenvalue 1 − η‖k‖²: zero is one-shot storage, a negative "
-    "one overshoots, and beyond 2 every correction makes it worse.",
+    alt="Left, the eigenvalue 1 minus eta times the squared key norm, a line inside the stable band between "
+    "0 and 2. Right, the residual over eight writes: halved each time at 0.5, gone at once at 1, "
+    "alternating and shrinking at 1.6, growing at 2.1.",
+    caption="Each repeat multiplies the residual by one number, the eigenvalue 1 − η‖k‖²: at zero one write "
+    "stores the pair, below zero a write overshoots, and beyond η‖k‖² = 2 every correction makes it worse.",
 )
 def stability(data: Stability | None = None) -> Figure:
     """The eigenvalue line, and the residual of a pair written again and again."""
@@ -187,11 +186,11 @@ def overwrite_data() -> Overwrite:
 
 @figure(
     "overwrite",
-    alt="Three four-by-six matrices with their numbers. Before: columns 1, 3 and 6 hold three values. After linear attention "
-    "writes a new value for the third column, that column holds old plus new. After the delta rule writes it, the column "
-    "holds the new value alone. The other columns are the same in all three.",
-    caption="A new value for an old key: linear attention adds it to the old one and answers their sum; the delta rule takes the "
-    "old one out first.",
+    alt="Three matrices of numbers, 4 by 6, with values in columns 1, 3 and 6. Writing a new value for "
+    "column 3, linear attention leaves old plus new there and the delta rule the new value alone; the other "
+    "columns do not change.",
+    caption="A new value for an old key: linear attention adds it to the old one and answers with their "
+    "sum; the delta rule takes the old one out first.",
 )
 def overwrite(data: Overwrite | None = None) -> Figure:
     """The memory before an overwrite, and after one by each rule."""
@@ -248,12 +247,12 @@ def recall_after_passes_data(
 
 @figure(
     "recall_after_passes",
-    alt="Relative recall error against the number of stored pairs with 32-dimensional random unit keys. Linear attention "
-    "rises to 1 at 32 pairs. The delta rule after one pass lies somewhat lower, at about three quarters; after 10 and "
-    "100 passes it stays near zero for more and more pairs, up to about 24 of 32. Beyond 32 pairs every curve rises, "
-    "above the least-squares limit.",
-    caption="One pass helps a little, because each write disturbs the earlier ones again; several passes drive the error to zero "
-    "below d_k pairs, slower the nearer N is to d_k. Beyond d_k no matrix can answer all.",
+    alt="Relative recall error against stored pairs, 32-dimensional random keys. The delta rule after one "
+    "pass is somewhat below linear attention; after 10 and 100 passes it stays near zero for more pairs, "
+    "and past 32 every curve rises.",
+    caption="One pass helps a little, because each write disturbs the earlier ones again; several passes "
+    "drive the error to zero below d_k pairs, more slowly the closer N is to d_k. Beyond d_k no matrix can "
+    "answer them all.",
 )
 def recall_after_passes(data: Recall | None = None) -> Figure:
     """Recall error against the number of pairs, linear attention and passes of the delta rule."""

@@ -68,11 +68,11 @@ def slip_sizes_data() -> tuple[Slip, ...]:
 
 @figure(
     "slip_sizes",
-    alt="The nineteen wrong prints as bars, by relative size on a logarithmic axis from 3 to 279 percent, marked by what they do. The largest "
-    "is a sign, row 15, the smallest two averages, row 33. Signs go the wrong way and are large, 36 to 279 percent. The two that blow up are "
-    "in the middle, about 41 percent. The chunk's end, row 12, is at 129. Harmless other numbers lie anywhere from 3 to 120 percent.",
-    caption="How far each print is off at a random point, and what it does to an implementation. Size and harm have little to do with "
-    "each other.",
+    alt="Nineteen wrong prints as bars, by relative size on a log axis from 3 to 279 percent, marked by "
+    "what they do. Signs that go the wrong way are large and two that blow up are in the middle; harmless "
+    "ones lie anywhere from 3 to 120.",
+    caption="How far off each print is at a random point, and what it does to an implementation. Size and "
+    "harm have little to do with each other.",
 )
 def slip_sizes(slips: tuple[Slip, ...] | None = None) -> Figure:
     """One bar a row."""
@@ -179,10 +179,9 @@ TITLES = {
 
 @figure(
     "as_printed",
-    alt="Four prints run for twelve steps, dashed, beside their corrections, solid. Row 1, the sign of u: the loss grows instead of falling. "
-    "Row 6, erase without η: W x doubles with every repeat, while the corrected step makes it fade. Row 23, delta momentum: the printed m grows "
-    "a thousandfold, the corrected one settles below 1. Row 7: a level that is 0 between two updates jumps up at every fourth token "
-    "and is 0 at the others, the corrected one climbs in steps.",
+    alt="Four panels over twelve steps, the print dashed, its correction solid. With the print the loss of "
+    "row 1 grows, W x of row 6 doubles and m of row 23 grows a thousandfold; the level of row 7 is zero at "
+    "three tokens in four.",
     caption="Four prints as they stand (dashed, crosses) and corrected (solid, dots): one climbs, two blow up, one forgets everything three "
     "tokens out of four.",
 )

@@ -58,11 +58,11 @@ def fingerprints_data(seed: int = 0) -> Fingerprints:
 
 @figure(
     "fingerprints",
-    alt="Five rows over 24 tokens in chunks of 4, shaded by the error of each output, white where it is exact. Read before the write: wrong "
-    "from token 0 on. Nothing is erased: from token 1 on. Copies never renewed, and α on all memories: exact for the first chunk, wrong from "
-    "token 4 on. Float32: below one millionth everywhere, the same shade from the first token to the last.",
-    caption="Where a mistake begins says what it is: at the first token a read, at the second a write, at the first boundary a copy or what "
-    "moves the makers, and everywhere alike the rounding.",
+    alt="Five rows over 24 tokens in chunks of 4, shaded by the error of each output. A read before the "
+    "write is wrong from token 0, a missing erase from token 1, stale copies and decay on all memories from "
+    "token 4; float32 is equally pale throughout.",
+    caption="Where an error begins tells what it is: at the first token a read, at the second a write, at "
+    "the first boundary a copy or whatever moves the makers, and everywhere alike rounding.",
 )
 def fingerprints(data: Fingerprints | None = None) -> Figure:
     """One row a mistake, one column a token."""

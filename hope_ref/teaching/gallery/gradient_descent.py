@@ -40,9 +40,9 @@ def proximal_step_data(eta: float = 0.4) -> ProximalStep:
 
 @figure(
     "proximal_step",
-    alt="A falling loss over one weight, and two parabolas through the loss at the present weight, zero. The one made of the "
-    "linearised loss and the cost of moving has its lowest point to the right, at 0.8, where the loss is lower. The one with "
-    "the printed sign is its mirror image: its lowest point lies to the left, at minus 0.8, where the loss is higher.",
+    alt="A falling loss over one weight and two parabolas through its present value at zero. The one of "
+    "linearised loss plus cost of moving has its lowest point at 0.8, downhill; with the printed sign it is "
+    "mirrored, with its lowest point uphill at -0.8.",
     caption="A gradient step goes to the bottom of a parabola that touches the loss at Wₜ; with the sign as printed in [S 16] "
     "the bottom lies on the other side, uphill.",
 )
@@ -97,9 +97,9 @@ def sum_of_surprises_data() -> SumOfSurprises:
 
 @figure(
     "sum_of_surprises",
-    alt="Two rows of four small matrices: three writes and their sum. The third sample repeats the first. In the upper row, "
-    "gradient descent, the third write is a weak copy of the first, because most of it is known already. In the lower row, linear "
-    "attention, the third write is the first again, and the sum holds it twice.",
+    alt="Two rows of four small matrices, three writes and their sum; sample 3 repeats sample 1. With "
+    "gradient descent the third write is a weak copy of the first, with linear attention it is the first "
+    "again and the sum holds it twice.",
     caption="Both memories are sums of outer products; sample 3 repeats sample 1, and only gradient descent notices that it has "
     "seen it before.",
 )
@@ -179,11 +179,11 @@ def stored_surprise_data(width: int = 32, count: int = 65, seeds: int = 200) -> 
 
 @figure(
     "stored_surprise",
-    alt="Relative error of the recalled first value against the number of later writes, 0 to 64, for 32-dimensional unit inputs. "
-    "With orthogonal inputs the error is zero. With random inputs gradient descent and linear attention rise alike, to 1.3 and 1.4. With inputs "
-    "that overlap by one half, linear attention's error climbs steadily to 4, while that of gradient descent stays with the others, near 1.3.",
-    caption="Ask the update for the first surprise: with orthogonal inputs it stays, with overlapping ones it is overwritten; but a "
-    "memory that writes its own values does not let the same direction pile up.",
+    alt="Relative error of the first recalled value against later writes, 0 to 64. Orthogonal inputs leave "
+    "it at zero, random inputs raise it alike for both rules; with overlapping inputs linear attention "
+    "climbs to 4, gradient descent stays near 1.3.",
+    caption="Ask the update for the first surprise: with orthogonal inputs it stays, with overlapping ones "
+    "it is overwritten; but a memory that makes its own values does not let one direction pile up.",
 )
 def stored_surprise(data: StoredSurprise | None = None) -> Figure:
     """How well the first surprise can be asked back, as others are written on top."""
@@ -230,8 +230,8 @@ def perturbed_values_data(length: int = 16, seed: int = 3) -> PerturbedValues:
     "perturbed_values",
     alt="Change of the value written at each of 16 tokens when only the input of token 0 is changed. For linear attention the "
     "change is zero at every token except token 0 itself. For gradient descent every later token writes another value.",
-    caption="Change x₀ alone: linear attention writes the same values afterwards, gradient descent writes other ones for the rest of "
-    "the sequence, because its values depend on the memory.",
+    caption="Change x₀ alone: linear attention writes the same values afterwards; gradient descent writes "
+    "other values for the rest of the sequence, because its values depend on the memory.",
 )
 def perturbed_values(data: PerturbedValues | None = None) -> Figure:
     """The perturbation test: whose values depend on the past?"""

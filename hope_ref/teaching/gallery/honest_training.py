@@ -44,11 +44,12 @@ def luck_data(comparisons: int = COMPARISONS, seeds: int = SEEDS) -> Luck:
 
 @figure(
     "three_seeds_of_luck",
-    alt="Twenty-four rows with three marks each, all drawn from one distribution around a line at zero. In seven of the rows all three "
-    "marks lie on one side of the line; those are filled, and in three of them the mean is also more than twice the spread: "
-    "those are marked with a star.",
-    caption="Twenty-four comparisons of a model with itself, three seeds each. Filled: all three seeds on one side. Star: and their "
-    "mean is more than twice their spread. Nothing here is a finding.",
+    alt="Twenty-four rows of three marks, all from one distribution around zero. In seven rows all three "
+    "marks lie on one side of the line and are filled; three of these, with a mean of more than twice the "
+    "spread, carry a star.",
+    caption="Twenty-four comparisons of a model with itself, three seeds each. Filled: all three seeds lie "
+    "on one side. Star: in addition, their mean is more than twice their spread. None of the differences is "
+    "real.",
 )
 def three_seeds_of_luck(data: Luck | None = None) -> Figure:
     """One row for each comparison."""
@@ -158,11 +159,11 @@ def toy_data(seeds: tuple[int, ...] = (0, 1, 2), steps: int = STEPS) -> dict[str
 
 @figure(
     "toy_parity",
-    alt="Two panels. Left, five rows, a mark per seed: the share of words of 9 to 16 symbols that are right from first token to last. "
-    "HOPE stands at or near 100 per cent, the delta rule near 0, with a start symbol too; with β < 2 all its seeds stand together "
-    "near 75, and with β < 2 and a start symbol near 100. Right, the loss against seconds for three of them: the delta rule with "
-    "both is at zero first, HOPE later, the plain delta rule stays high.",
-    caption="Left: which of the words are right, every seed a mark. Right: the same trainings by the clock, losses averaged over 8 steps.",
+    alt="Left, share of words of 9 to 16 symbols right, a mark per seed: HOPE and the delta rule with β < 2 "
+    "and a start symbol near 100, β < 2 alone near 75, others near 0. Right, loss against seconds: the "
+    "plain delta rule stays high.",
+    caption="Left: the share of words right, one mark per seed. Right: the same trainings against the "
+    "clock, losses averaged over 8 steps.",
 )
 def toy_parity(data: Mapping[str, Sequence[Run]] | None = None) -> Figure:
     """Words right by model, and losses by time."""

@@ -85,14 +85,11 @@ def _arrays(found: Any) -> Iterator[Array]:
 
 @figure(
     "hope_wiring",
-    alt="HOPE from left to right. A token goes through the embedding into a block, which stands there twice. In the block a "
-    "normalised copy makes three views, each by a projection and a short causal convolution; two heads of five memories each read "
-    "them; their outputs are normalised, projected and added to the token. Then two levels, each added to what it reads. After "
-    "the blocks a norm and the embedding again, as the head. Numbers below the boxes: of 223,576 parameters 131,000 are in the levels and "
-    "41,000 start the memories. Numbers above: a stream carries 672,000 numbers of state for the levels, 82,000 "
-    "for the memories, 1,000 for the convolutions.",
-    caption="What is learned in pre-training (below the boxes) and what a stream carries along (above), as numbers, for the model "
-    "that is shipped: the state is more than three times as large as the model.",
+    alt="Flow chart: embedding, a block that stands twice, norm, head. Three convolved views of a token "
+    "feed two heads of five memories, then two levels; numbers below are parameters, above the state, where "
+    "the levels hold 671,744 of some 755,000.",
+    caption="What is learned in pre-training (below the boxes) and what a stream carries along (above), as "
+    "numbers, for the shipped model: the state is more than three times as large as the model.",
 )
 def hope_wiring(data: Wiring | None = None) -> Figure:
     """Boxes from left to right, parameters below them, state above."""
@@ -238,12 +235,11 @@ def cut_anywhere_data(at: int = 104, tokens: int = 256) -> Cut:
 
 @figure(
     "cut_anywhere",
-    alt="How far the logits are off after a stream has been cut inside a chunk, against the tokens since the cut, on a logarithmic "
-    "axis. With the complete state the error stays below 1e-12. Without the convolutions' last inputs it begins above 1 and "
-    "falls to a few hundredths within 150 tokens. Without the copy at the boundary it is near 1 up to the next boundary and falls "
-    "from there on, to a hundredth. Without the position, or without the moving weights, it stays between a third and 2.",
-    caption="Each part of the state has its own scar: some heal, some do not; with all of them carried over nothing is missing. "
-    "Dotted: boundaries.",
+    alt="Error of the logits after a cut inside a chunk, against tokens since the cut, log axis, a line for "
+    "each part left behind. Without the copy or the convolutions' inputs it falls; without position or "
+    "moving weights it stays high.",
+    caption="Each part of the state leaves its own scar: some heal, some do not; with all of them carried "
+    "over nothing is missing. Dotted: boundaries.",
 )
 def cut_anywhere(data: Cut | None = None) -> Figure:
     """One line for each part that was left behind."""
@@ -319,11 +315,11 @@ def untrained_reader_data(seeds: int = 2, rounds: int = 16, word: int = 24, voca
 
 @figure(
     "untrained_reader",
-    alt="Bits per token in sixteen rounds of an untrained HOPE that reads the same word of 24 symbols again and again. With its levels "
-    "held still it stays between 5.2 and 5.6 bits, above the 5 bits of guessing. With levels that learn while it reads it falls "
-    "from about 5.4 to below 2 bits. With levels that learn on random symbols it does not fall: it stays above 5.",
-    caption="Nobody has trained this model. It becomes better by reading, because its levels learn from the tokens that have "
-    "come; where there is nothing to learn they learn nothing.",
+    alt="Bits per token of an untrained HOPE over sixteen rounds of the same 24 symbols. With levels that "
+    "learn it falls from above 5 to below 2; with levels held still, or on random symbols, it stays above "
+    "the 5 of guessing.",
+    caption="Nobody has trained this model. It improves by reading, because its levels learn from the "
+    "tokens so far; where there is nothing to learn they learn nothing.",
 )
 def untrained_reader(data: Reader | None = None) -> Figure:
     """Three lines over the rounds, and the line of guessing."""

@@ -201,12 +201,11 @@ def _raster(rows: dict[str, Row], names: dict[str, str], right: dict[str, str]) 
 
 @figure(
     "clocks_unnamed",
-    alt="Eight lanes A to H over 64 tokens or steps. A light mark: something inside has moved; a dark one: what a read sees has moved. "
-    "A: light at every token, dark at 32 and 64. B: no mark at all. C: dark at every token. D: light at every token, dark at 8, "
-    "16, 24 and so on. E: a band, made anew at every read, light at every token. F: light at every token, dark at 16, 32, 48, 64. G, in "
-    "optimiser steps: light at every step, dark at 16, 32, 48, 64. H, in optimiser steps: dark at every step.",
-    caption="Eight components while they run, without their names. Light: something inside has moved. Dark: what the next read "
-    "sees has moved. The band: made anew at every read. Say which is which.",
+    alt="Eight lanes, A to H, over 64 tokens or optimiser steps, light marks where something inside moves "
+    "and dark ones where what is read moves. Three are dark only every 8, 16 or 32 tokens, one every 16 "
+    "steps, two at every tick, one never; one is a band.",
+    caption="Eight components at work, without their names. Light: something inside has moved. Dark: what "
+    "the next read sees has moved. The band: computed anew at every read. Say which is which.",
 )
 def clocks_unnamed(rows: dict[str, Row] | None = None) -> Figure:
     """The riddle."""
@@ -217,11 +216,11 @@ def clocks_unnamed(rows: dict[str, Row] | None = None) -> Figure:
 
 @figure(
     "clocks",
-    alt="The eight lanes with their names, from fast to slow. In tokens: attention, made anew at every read; Titans' memory, 1 per "
-    "token; HOPE's maker of keys M_k, 1 in 8 tokens, though its weights move at every token; level 1 of the continuum memory, 1 in 16; "
-    "level 2, 1 in 32; the MLP of a Transformer, never. In optimiser steps: Adam's mean, 1 per step; M3's slow momentum, 1 in 16 steps.",
-    caption="The same lanes, named and sorted. Almost everything moves inside at every tick; what tells the levels apart is when "
-    "a read gets to see it.",
+    alt="The eight lanes with names, fast to slow. In tokens: attention, Titans' memory, HOPE's maker of "
+    "keys at 1/8, levels of the continuum memory at 1/16 and 1/32, a Transformer's MLP never; in optimiser "
+    "steps: Adam's mean at 1, M3's slow momentum at 1/16.",
+    caption="The same lanes, named and sorted. Almost everything moves inside at every tick; what tells the "
+    "levels apart is when a read gets to see the change.",
 )
 def clocks(rows: dict[str, Row] | None = None) -> Figure:
     """The answers."""
@@ -291,11 +290,11 @@ def left_open_data(length: int = 64, width: int = 8) -> dict[str, float]:
 
 @figure(
     "left_open",
-    alt="Bars: how far, in percent, the outputs of a twin are from those of a plain delta rule, when both give the same three answers. An "
-    "MLP instead of a matrix 157, two heads 95, a step of 0.9 instead of 0.5 80, a learned start 71, reading before the write 41. "
-    "Computed in chunks instead of in a loop: 0.",
-    caption="Six twins that answer all three questions alike. Five are other memories; only the way of computing, in chunks or in "
-    "a loop, changes nothing.",
+    alt="Bars: how far, in percent, a twin's outputs are from a plain delta rule's. An MLP instead of a "
+    "matrix 157, two heads 95, a step of 0.9 instead of 0.5 80, a learned start 71, reading before the "
+    "write 41; computed in chunks, 0.",
+    caption="Six twins that give the same three answers. Five are other memories; only how the result is "
+    "computed, in chunks or in a loop, changes nothing.",
 )
 def left_open(twins: dict[str, float] | None = None) -> Figure:
     """One bar a twin."""

@@ -56,9 +56,9 @@ def interference_data(width: int = 32, seeds: int = 20) -> Interference:
 
 @figure(
     "interference",
-    alt="Relative recall error against the number of stored pairs in a memory with 32-dimensional keys. With orthogonal "
-    "keys the error is zero up to 32 pairs, where they run out. With random unit keys it rises from the second pair "
-    "on, along the predicted curve, the square root of N minus 1 over 32, and passes 1 beyond 33 pairs.",
+    alt="Relative recall error against stored pairs, 32-dimensional keys. Orthogonal keys have no error up "
+    "to 32 pairs, where they run out; random unit keys rise from the second pair along the predicted square "
+    "root and pass 1 beyond 33.",
     caption="Random keys disturb each other from the second pair on, as √((N − 1)/d_k) predicts; orthogonal "
     "keys never do, but there are only d_k of them.",
 )
@@ -97,8 +97,8 @@ def sum_of_associations_data() -> SumOfAssociations:
     "sum_of_associations",
     alt="Three four-by-six matrices, each with one non-zero column, the value standing in the column that its key points "
     "to, and a fourth matrix, their sum, which holds all three columns side by side without overlap.",
-    caption="A linear-attention memory is nothing but the sum of its associations v kᵀ: with orthogonal keys each keeps "
-    "a place of its own.",
+    caption="A linear-attention memory is just the sum of its associations v kᵀ: with orthogonal keys each "
+    "keeps a place of its own.",
 )
 def sum_of_associations(data: SumOfAssociations | None = None) -> Figure:
     """Three outer products and their sum."""
@@ -141,7 +141,7 @@ def masked_scores_data(length: int = 12, alpha: float = 0.75) -> MaskedScores:
     "masked_scores",
     alt="Two twelve-by-twelve triangular weight matrices, query token down, written token across. Without retention every "
     "past token counts fully; with a retention of 0.75 the weight fades with the distance from the diagonal.",
-    caption="The mask is what makes it causal: row t sees writes up to t only. Retention α multiplies a write by α at "
+    caption="The mask makes it causal: row t sees only writes up to t. Retention multiplies a write by α at "
     "every later step, so old columns fade.",
 )
 def masked_scores(data: MaskedScores | None = None) -> Figure:

@@ -40,10 +40,9 @@ def share_of_gradients_data(beta: float = 0.9) -> Share:
 
 @figure(
     "share_of_gradients",
-    alt="Left: share of the weight held by the n newest gradients at beta 0.9, a curve that rises steeply and flattens, "
-    "crossing 50 percent at 7 and 99 percent at 44 gradients. Middle: bars for 5 to 8 gradients; 6 stay below the "
-    "50 percent line with 46.9, 7 pass it with 52.2. Right: bars for 42 to 45 gradients; 43 stay below the 99 percent "
-    "line with 98.92, 44 pass it with 99.03.",
+    alt="Left, the weight of the n newest gradients at beta 0.9, a curve that crosses 50 percent at 7 and "
+    "99 at 44. Right, bars around both crossings: 6 gradients hold 46.9 and 7 hold 52.2 percent, 43 hold "
+    "98.92 and 44 hold 99.03.",
     caption="At β = 0.9 it takes 7 gradients to hold half of the weight and 44 to hold 99 %: the printed 6 and 43 (hatched) "
     "stop one short.",
 )
@@ -205,11 +204,9 @@ STYLES = {"momentum": (BLUE, "-", "o"), "delta momentum": (VERMILION, "-", "s"),
 
 @figure(
     "swinging_valley",
-    alt="Three maps of the toy loss, a valley that swings from side to side on its diagonal way to the minimum at the origin, "
-    "each with the path of one tuned method from the upper left, and the loss against the step on a logarithmic axis. "
-    "Momentum shoots across the valley and back several times before it settles, and its loss rises at first; delta "
-    "momentum stops near the floor after a few steps; Adam curves around the minimum. All reach one millionth: delta "
-    "momentum after about 55 steps, Adam after 80, momentum after 125.",
+    alt="Three maps of a winding valley, the path of one tuned method on each, and their losses against the "
+    "step, log axis. Momentum crosses the valley several times and needs 127 steps, delta momentum goes "
+    "straight in with 53, Adam needs 80.",
     caption="Three tuned memories of gradients from the paper's start: momentum runs up the walls and back, delta "
     "momentum brakes where the gradient is steep.",
 )
@@ -242,9 +239,9 @@ def swinging_valley(data: Valley | None = None) -> Figure:
 
 @figure(
     "steps_to_the_minimum",
-    alt="Steps that each tuned method needs from 50 fresh starts, one dot per start, with the median as a bar: delta "
-    "momentum needs about 65, Adam about 80, delta momentum with the implicit write about 100, momentum about 117. The "
-    "rule of equation 49 as printed never arrives, at any of the 150 settings.",
+    alt="Steps of each tuned method from 50 fresh starts, a dot per start, medians as bars. Delta momentum "
+    "needs about 65, Adam 80, delta momentum with the implicit write 100, momentum 117; equation 49 as "
+    "printed never arrives.",
     caption="One start is an anecdote, fifty are a measurement: delta momentum needs about half of momentum's steps, "
     "its exact implicit sister hardly fewer than momentum, and the printed rule never arrives.",
 )
@@ -319,10 +316,9 @@ def newton_schulz_values_data(size: int = 64, steps: int = 5) -> Orthogonalised:
 
 @figure(
     "newton_schulz_values",
-    alt="Singular value after five Newton-Schulz steps against the singular value before, on a logarithmic axis from "
-    "one ten-thousandth to 1. The quintic lifts everything above about 0.002 into a band between 0.68 and 1.2 and ripples "
-    "there. The cubic rises later and smoothly and comes near 1 only above 0.25. Dots, the 64 singular values of a Gaussian matrix, lie on "
-    "both curves: all but one of the quintic's are in the band, half of the cubic's are below it.",
+    alt="Singular value after five Newton-Schulz steps against before, log axis, 64 dots on each curve. The "
+    "quintic lifts all but one into a band between 0.68 and 1.2 and ripples there; the cubic rises smoothly "
+    "and leaves half of them below.",
     caption="Five steps: the quintic throws all but the smallest singular values into 0.68 … 1.2 and leaves them there; "
     "the exact cubic is still on its way.",
 )

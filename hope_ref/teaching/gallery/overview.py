@@ -146,9 +146,9 @@ def first_run_data(seed: int = 0, pairs: int = 8, width: int = 32) -> FirstRun:
 
 @figure(
     "first_run",
-    alt="Relative recall error over all pairs told so far, along 32 tokens in four stretches of eight: eight pairs, the same again, "
-    "new values for the same keys, these again. The delta rule rises to about a third, falls when the pairs come again, and "
-    "does the same for the new values. Linear attention passes 1 when the pairs are repeated and stays above it.",
+    alt="Recall error along 32 tokens: eight pairs, the same again, new values for their keys, these again. "
+    "The delta rule rises to about a third and falls at each repeat; linear attention passes 1 when pairs "
+    "are repeated and stays above it.",
     caption="The same 32 tokens in two memories: one adds whatever comes, the other corrects what it got wrong. Repeating "
     "helps the second and harms the first.",
 )
@@ -212,9 +212,9 @@ def who_reads_what_data(length: int = 16, chunk_size: int = 4) -> WhoReadsWhat:
 
 @figure(
     "who_reads_what",
-    alt="Three sixteen-by-sixteen maps of which output moves when a token changes, chunks of four. Reading after the own write gives "
-    "the full lower triangle. Reading the state at the chunk's start gives only the blocks below the diagonal: nothing of "
-    "the own chunk. The printed index, the end of the chunk, adds cells above the diagonal: outputs that move with future tokens.",
+    alt="Three 16 by 16 maps of which output moves when a token changes, chunks of four. Reading after the "
+    "write fills the lower triangle, reading the chunk's start only blocks below the diagonal; the printed "
+    "index adds cells above it, the future.",
     caption="Measured by changing one token at a time: a memory read at its chunk's start sees a token only from the next chunk "
     "on, and the index that the sources print would see the future (crosses).",
 )

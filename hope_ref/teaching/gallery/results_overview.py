@@ -67,12 +67,12 @@ def results_overview_data(
 
 @figure(
     "results_overview",
-    alt="Six panels, each with a row for HOPE, the gated delta rule, linear attention and softmax attention, and a mark for every seed. "
-    "HOPE alone has all words of parity right at 256 symbols; linear attention alone counts a^n b^n; recall of 32 pairs is "
-    "best with linear attention and the gated delta rule; on text HOPE and the gated delta rule are level at equal steps, and HOPE is "
-    "last at equal time; beyond the trained length softmax attention falls apart. RESULTS.md has the numbers.",
-    caption="What HOPE is good for at toy size, and what not: it tracks a state (as the delta rule with β < 2 does after three times "
-    "the steps), it does not count, and on text it pays for its five memories in time.",
+    alt="Six panels, rows for HOPE, the gated delta rule, linear and softmax attention, a mark per seed. "
+    "HOPE alone tracks parity at 256 symbols; linear attention alone counts; on text HOPE is level with the "
+    "gated rule per step and last per unit of time.",
+    caption="What HOPE is good for at toy size, and what not: it tracks a state (as does the delta rule "
+    "with β < 2 after three times the steps), it does not count, and on text it pays in time for its five "
+    "memories.",
 )
 def results_overview(data: tuple[Question, ...] | None = None) -> Figure:
     """Two rows of three panels."""

@@ -105,14 +105,11 @@ def _made(x: Array, parameters: Arrays, config: HopeConfig, state: State) -> Arr
 
 @figure(
     "one_chunk",
-    alt="Left, seven tokens on a time axis, chunks of four. A copy of the memories, made before token 0, hangs over tokens 0 to 3, "
-    "a new one, made before token 4, over the next. Each token makes k, v, learning rates, retention, targets and wanted outputs from "
-    "the copy above it and writes into the moving state below, which goes from token to token; each output is read from the moving "
-    "state after the write; at the chunk's end the moving state becomes the new copy. Right, a table measured by changing one "
-    "source at a time: k, v, eta, alpha, targets and wanted outputs change with the copy alone, the query with none, the new "
-    "weights and the output with the copy, the moving state and the initial weights.",
-    caption="All that a token asks for comes from the copy; all that it changes is in the moving state. The table is measured: a "
-    "dot where changing the source changes the quantity.",
+    alt="Left, seven tokens in chunks of four: each makes its write from a copy of the memories, renewed at "
+    "the chunk's start, and writes into a moving state. Right, a table: keys, values and gates change with "
+    "the copy alone, weights and output with all.",
+    caption="What a token reads to make its write comes from the copy; what it changes is in the moving "
+    "state. The table is measured: a dot where changing the source changes the quantity.",
 )
 def one_chunk(data: Chunk | None = None) -> Figure:
     """Two chunks on a time axis, and the table of who reads what."""
@@ -277,12 +274,11 @@ def stretches(values: Array, size: int = 32) -> Array:
 
 @figure(
     "own_targets",
-    alt="Two plots of the shipped model reading 512 bytes that it was not trained on. Left: the mean distance of what a memory "
-    "answers to the key from what it wants, its own answer to the value, for the five memories: all begin between 1.2 and 2.6 "
-    "and fall along the stream, to between 1.05 and 1.75. Right: the retention that one head makes for itself under every byte of "
-    "a sentence: near 1 under letters, near 0 under every blank.",
-    caption="The targets are hardest in the beginning and become easier; and one head of the trained model empties its memory "
-    "at the end of every word.",
+    alt="Left, distance of five memories' answers from the targets that they make, over 512 bytes: it falls "
+    "along the stream, most for the memory of α. Right, retention of one head under each byte of a "
+    "sentence: near 0 under blanks, high under most letters.",
+    caption="The targets are hardest at the beginning and become easier; and one head of the trained model "
+    "empties its memory at the end of every word.",
 )
 def own_targets(data: OwnTargets | None = None) -> Figure:
     """Inner errors over the stream, and the retention that a head makes."""

@@ -56,10 +56,9 @@ def overflows_data(width: int = 16, tokens: int = 200, seed: int = 0) -> Overflo
 
 @figure(
     "overflow_and_repairs",
-    alt="Left: the largest weight norm over the tokens as printed, on an axis from 1 to 1e300. With a chunk of 1 token it "
-    "is gone after about 10 tokens; with 16 it overflows near token 60, steeper with every chunk; with 64 near "
-    "token 190. Right: the largest inner error. With unit values it starts at 1 and falls, alone or with the bound; with a "
-    "bound of 1 alone it stays between 3 and 25; with a bound of 10 alone it grows past a million before token 50.",
+    alt="Left, largest weight norm over tokens as printed, up to 1e300: chunks of 1, 16 and 64 all "
+    "overflow, larger ones later. Right, largest inner error: with unit values it falls, with a bound of 1 "
+    "it stays steady, with 10 it grows past a million.",
     caption="As printed, a target that grows feeds itself: larger chunks only delay the overflow. Unit values or a bound of 1 stop "
     "it here; a bound of 10 on explicit steps does not.",
 )
@@ -162,13 +161,12 @@ def erasure_data(width: int = 16, tokens: int = 120, seeds: int = 4, block: int 
 
 @figure(
     "rule_erases_itself",
-    alt="Three plots over 120 tokens. Left: the norm of the memories that make k, v, eta and alpha, relative to its start: with "
-    "retention on all memories toward zero it is gone after 75 tokens; with retention on memory only the erase term takes it to "
-    "about 0.4; with retention on all toward the start it stays near 0.8. Middle: what the memory of alpha adds to alpha's "
-    "logit: gone after 40 tokens, down to about a tenth at the end, and about three quarters left. Right: the first layer of "
-    "memory leaves its start by 0.9 under a full erase, normalised or implicit, and by less than a tenth when the deviation alone is erased.",
-    caption="Retention toward 0 on every memory erases the rule that makes α; a full erase does it too, slower, and eats the "
-    "features W2 of `memory` with either step: erasing the deviation from the start keeps them.",
+    alt="Three plots over 120 tokens. Retention of every memory toward zero wipes the makers out, retention "
+    "of memory only wears them down, toward the start keeps most; a full erase moves W2 far from its start, "
+    "an erase of the deviation hardly.",
+    caption="Retention toward 0 on every memory erases the rule that makes α; a full erase does so too, "
+    "more slowly, and eats the features W2 of `memory` with either step: erasing only the deviation from "
+    "the start keeps them.",
 )
 def rule_erases_itself(data: Erasure | None = None) -> Figure:
     """What retention leaves of the rule, and what the erase term leaves of the features."""
@@ -239,13 +237,11 @@ def skip_free_data(tokens: int = 800, seeds: int = 2) -> SkipFreeTargets:
 
 @figure(
     "collapse_without_skip",
-    alt="Left: the factor per write of one repeated pair against the step size: 1 minus eta for the dot product and for "
-    "regression inside a chunk, 1 minus 2 eta for regression token by token, negative above one half. Middle: growth per token of a "
-    "skip-free memory that makes its own targets: negative for the dot product up to about 1.05 and for regression up to "
-    "about 0.85, positive beyond. Right: norms over 800 tokens: two collapse to 1e-14 and below, regression at 0.9 explodes, and with "
-    "the skip the norm settles near 1.",
-    caption="Regression inside delta gradient descent erases twice, so its factor turns negative; without the skip, self-made targets "
-    "leave only collapse or explosion, and with it the memory settles.",
+    alt="Left, the factor per write against step size: token by token, regression's turns negative past one "
+    "half. Middle, growth without the skip: negative for small steps, positive for large. Right, norms: "
+    "only with the skip they settle.",
+    caption="Regression inside Delta Gradient Descent erases twice, so its factor turns negative; without "
+    "the skip, self-made targets leave only collapse or explosion, and with it the memory settles.",
 )
 def collapse_without_skip(data: SkipFreeTargets | None = None) -> Figure:
     """Factors of a pair, growth of a stream, and some of its norms."""

@@ -41,9 +41,9 @@ def surprise_outlasts_its_token_data(tokens: int = 30, eta: float = 0.1) -> Outl
 
 @figure(
     "surprise_outlasts_its_token",
-    alt="How much of one surprise is in the memory, in units of its first write, over 30 tokens after it. Without momentum and "
-    "forgetting it stays at 1. With forgetting alone, alpha 0.9, it fades from 1 to near 0. With momentum alone, mu 0.8, it "
-    "rises from 1 to 5. With both it rises to about 2.6 after four to six tokens and then fades.",
+    alt="How much of one surprise is in the memory over 30 tokens, in units of its first write. Alone, "
+    "forgetting fades it from 1 and momentum builds it up to 5; with both it peaks near 2.6 after some five "
+    "tokens, then fades; with neither it stays at 1.",
     caption="Momentum goes on writing a surprise after its token has passed; forgetting takes it out again. Together they make "
     "a memory that is fullest some tokens later.",
 )
@@ -120,12 +120,11 @@ def token_after_the_surprise_data(
 
 @figure(
     "token_after_the_surprise",
-    alt="Left: the share of its value that the memory answers to a key seen once, over the familiar tokens that follow. Without "
-    "momentum it stays at 0.1, with mu 0.6 it rises to 0.25, with mu 0.9 to nearly 1. Right: the token after it, mu 0.9. The share of "
-    "its own value rises to nearly 1, and is the same whether a surprise or a familiar token stood before it. If its key overlaps "
-    "with the surprise's, its answer also takes on half of the surprise's value.",
-    caption="Momentum stores a surprise that was seen once. For the token after it, it does no more than if no surprise had "
-    "come before; where their keys overlap, it mixes the surprise's value in.",
+    alt="Left, share of a once-seen value over later tokens: 0.1 without momentum, nearly 1 with mu 0.9. "
+    "Right, the next token's own value rises the same with or without a surprise before it; with "
+    "overlapping keys it takes on half of the surprise's value.",
+    caption="Momentum stores a surprise that was seen once. For the token after it, it does no more than if "
+    "no surprise had come before; where their keys overlap, it mixes in the surprise's value.",
 )
 def token_after_the_surprise(data: TokenAfter | None = None) -> Figure:
     """What is stored of the surprise, and of the token after it."""
@@ -215,13 +214,11 @@ def cost_of_forgetting_data(width: int = 8, hidden: int = 16, repeats: int = 150
 
 @figure(
     "cost_of_forgetting",
-    alt="Left: the share of its value that a matrix memory answers, over 80 repeats of one pair. Without momentum it climbs smoothly "
-    "to 1; with momentum 0.8 it overshoots to 1.3 and swings into 1. With retention 0.95 it ends lower: at two thirds without "
-    "momentum and at 0.91 with it. Right: the share at rest against rho, one minus alpha times one minus mu over eta. A matrix "
-    "memory falls slowly along 1 over 1 plus rho. An MLP memory falls faster and drops to zero soon after rho 0.84; started from nearly "
-    "faded weights it stays at zero from 0.71 on.",
-    caption="A memory that forgets never quite learns. A matrix loses a share; an MLP beyond a limit loses everything, and what "
-    "has faded does not come back.",
+    alt="Left, share of the value answered over 80 repeats: it reaches 1 without forgetting, less with it. "
+    "Right, the share at rest against forgetting: a matrix memory falls slowly, an MLP memory drops to "
+    "zero, sooner if it starts nearly faded.",
+    caption="A memory that forgets never quite learns. A matrix loses a share; beyond a limit an MLP loses "
+    "everything, and what has faded does not come back.",
 )
 def cost_of_forgetting(data: Cost | None = None) -> Figure:
     """Answers over repeats, and shares at rest."""
@@ -364,10 +361,9 @@ def best_rates_data(
 
 @figure(
     "change_of_the_stream",
-    alt="Surprise per round of eight pairs, which get new values after 12 rounds, for a matrix memory and an MLP memory. "
-    "Matrix: plain falls from 1 to 0.25, jumps to 1.4 and falls again; momentum falls faster and jumps a little higher; with "
-    "forgetting the surprise jumps only to 1.1 but never falls below 0.7, or 0.5 with momentum. MLP: plain and momentum learn as well; "
-    "with forgetting the surprise stays at its starting level 1.4, before and after the change, and with both near 1.",
+    alt="Surprise per round of eight pairs, with new values after 12 rounds, for a matrix and an MLP "
+    "memory. Without forgetting it falls, jumps and falls again; with it the matrix stays higher, and the "
+    "MLP that forgets without momentum never learns.",
     caption="After a change, forgetting softens the blow for three rounds and costs at all other times; the MLP memory that forgets "
     "at this rate without momentum stops learning altogether.",
 )
