@@ -24,7 +24,7 @@ root_doc = "index"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 
 # Pages
-myst_enable_extensions = ["dollarmath"]
+myst_enable_extensions = ["dollarmath", "attrs_inline"]  # the latter for []{#place}
 myst_heading_anchors = 4
 html_math_renderer = "mathml"
 default_role = "py:obj"  # `name` is code, and a link where the reference knows the name

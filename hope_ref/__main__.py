@@ -157,6 +157,14 @@ def docs(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def relatives(arguments: argparse.Namespace) -> int:
+    """Print which models of the field a configuration makes, and what HOPE lacks for the others."""
+    from hope_ref.relatives import table
+
+    print(table())
+    return 0
+
+
 LOADED_WHEN_CALLED = {
     "bench": ("hope_ref.benchmarks.command", "measure the chunk-parallel form against what it could cost"),
     "kernels": (
@@ -236,6 +244,7 @@ def parser(called: str | None = None) -> argparse.ArgumentParser:
     writing.add_argument(
         "--folder", type=Path, metavar="FOLDER", help="where they are (in the repository: here)"
     )
+    command(relatives, "relatives", "which models of the field a configuration makes, and what HOPE lacks")
     stability.add_arguments(
         command(stability.main, "stability", "measure what every option does to the states over a stream")
     )

@@ -315,6 +315,19 @@ class HopeConfig:
         """
         return cls.from_dict({**PRINTED, **changes})
 
+    @classmethod
+    def relative(cls, name: str, **changes: Any) -> HopeConfig:
+        """The configuration that makes another model of the field, e.g. "longhorn"; ``changes`` on top.
+
+        `hope_ref.relatives.RELATIVES` lists the names, and what else must be true for the two to be equal.
+
+        Raises: ValueError naming ``name``, what it got and the known names; for a model that no configuration makes,
+            what does.
+        """
+        from hope_ref.relatives import options
+
+        return cls.from_dict({**options(name), **changes})
+
     def replace(self, **changes: Any) -> HopeConfig:
         """A copy with these options changed, validated anew."""
         return self.from_dict({**self.to_dict(), **changes})

@@ -106,8 +106,8 @@ def calls() -> Iterator[tuple[str, ...]]:
     yield "verify", "--random=1", "--report", "{file}"
     yield "verify", "--random=1", "--report", "{folder}"
     yield "figures", "nothing"
-    yield "figures", "masked_scores", "--figures", "{file}"
-    yield "figures", "masked_scores", "--figures", "{mine}"
+    yield "figures", "ladder", "--figures", "{file}"
+    yield "figures", "ladder", "--figures", "{mine}"
     yield "run", "--steps=-3"
     yield "run", "--steps=x"
     yield "run", "--figures", "{file}"
@@ -162,7 +162,7 @@ def test_a_bad_call_is_one_line_and_leaves_nothing(
         places[name].mkdir()
     for name, content in (("file", "mine\n"), ("empty", ""), ("one", "1"), ("json", '{"port": 80}')):
         places[name].write_text(content)
-    for name in ("metrics.jsonl", "config.json", "masked_scores.png", "NOTATION.md", "ERRATA.md"):
+    for name in ("metrics.jsonl", "config.json", "ladder.png", "NOTATION.md", "ERRATA.md"):
         (places["mine"] / name).write_text("mine")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     folders = sorted(path for path in tmp_path.rglob("*") if path.is_dir())

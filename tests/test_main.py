@@ -49,8 +49,8 @@ def test_unknown_component_is_named(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_figures_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert command.main(["figures", "masked_scores", "--figures", str(tmp_path)]) == 0
-    assert capsys.readouterr().out.strip() == str(tmp_path / "masked_scores.png")
+    assert command.main(["figures", "ladder", "--figures", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "ladder.png")
     assert command.main(["figures", "nothing", "--figures", str(tmp_path)]) == 2
     assert "got nothing" in capsys.readouterr().err
 

@@ -77,7 +77,7 @@ SHORTER = {
     "soak": "--tokens 300 --twins 0",
     "verify": "--random 1",
     "bench": "--quick --results results",
-    "figures": "masked_scores --figures figures",
+    "figures": "ladder --figures figures",
     "stability": "--tokens 4 --seeds 1 --option read",
     "kernels": "--quick",
 }

@@ -181,3 +181,23 @@ def test_the_readme_examples_run_and_show_what_they_say(
     assert model["model"].step(model["tokens"][:, 0])[0].shape == (4, 256)
     assert model["first"].position == 7
     assert len(examples) == 3
+
+
+def test_the_readme_counts_what_is_proved() -> None:
+    from hope_ref import symbolic
+
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    found = re.search(r"SymPy proves (\d+) identities", text)
+    assert found
+    assert int(found[1]) == len(symbolic.identities())
+    shown = dict(
+        re.findall(r"^(linear attention|delta rule|self-modifying Titans, l2) +(\d+)/\2 ", text, re.M)
+    )
+    proved = {
+        name: str(
+            len(getattr(symbolic, name.split(",")[0].replace(" ", "_").replace("-", "_").lower()).IDENTITIES)
+        )
+        for name in shown
+    }
+    assert len(shown) == 3
+    assert shown == proved

@@ -32,7 +32,7 @@ from hope_docs.slides import blocks
 HERE = Path(__file__).resolve().parents[1]
 MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
 MARKDOWN.use(dollarmath_plugin, renderer=lambda latex, options: mathml(latex, bool(options["display_mode"])))
-RELATIVE = re.compile(r"(?<!!)\[([^]]+)\]\((?!https?:)[^)\s]+\)")
+RELATIVE = re.compile(r"(?<!!)\[(\[[^]]+\]|[^]]+)\]\((?!https?:)[^)\s]+\)")  # [[S 3]](…) becomes [S 3]
 ANCHOR = re.compile(r'<a href="([^"]+)">.*?</a>', re.DOTALL)
 EQUATION = re.compile(r"\$\$(.+?)\$\$", re.DOTALL)
 AIM = re.compile(r"\**You (will|can|need)\b")

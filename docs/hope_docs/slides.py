@@ -76,8 +76,8 @@ def _renderer() -> MarkdownIt:
 
 
 MARKDOWN = _renderer()
-# What a slide cannot lead to: links become their words.
-LINK = re.compile(r"\[([^]]+)\]\([^)]*\)")
+# What a slide cannot lead to: links become their words, and [[S 3]](…) becomes [S 3].
+LINK = re.compile(r"\[(\[[^]]+\]|[^]]+)\]\([^)]*\)")
 
 
 def to_html(text: str) -> str:

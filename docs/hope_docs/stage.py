@@ -31,6 +31,7 @@ LINK = re.compile(
     r"(\]\(|^\[(?!\^)[^\]]+\]: )([^)\s]+)(\)|$)"
 )  # in place, or a definition: [00]: notebooks/…
 CODE_LINE = re.compile(r"\[`([^`\]]+)`\]\(([^)\s#]+\.py)#L(\d+)\)")  # [`name`](hope_ref/….py#L12)
+PLACE = re.compile(r'<a id="([\w-]+)"></a>')  # which a page names so that links lead there
 FENCE = re.compile(r"^\s*(`{3,}|~{3,})")
 
 
@@ -68,7 +69,8 @@ class Stage:
     def linked(self, text: str, source: str, page: str) -> str:
         """The text of `source` (a path in the repository) with links as they are from the staged `page`.
 
-        The line of a function leads to its place in the API; a line of anything else to the page of its module.
+        The line of a function leads to its place in the API; a line of anything else to the page of its module. A place
+        that a page names is named as MyST does it, so that links to it are checked.
 
         Raises:
             BrokenLink: naming the source and the link, if nothing is there.
@@ -90,7 +92,7 @@ class Stage:
             return f"{{py:obj}}`{found[1]} <{name}>`" if name else f"[`{found[1]}`]({found[2]})"
 
         return "\n".join(
-            LINK.sub(rewritten, CODE_LINE.sub(described, line)) if prose else line
+            LINK.sub(rewritten, CODE_LINE.sub(described, PLACE.sub(r"[]{#\1}", line))) if prose else line
             for line, prose in _lines(text)
         )
 

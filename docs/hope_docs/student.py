@@ -36,7 +36,7 @@ from hope_docs import checkers, notebooks
 
 ROOT = Path(__file__).resolve().parents[2]
 TO_SOLUTIONS = re.compile(r"[ \n]*Solutions are in\s+\[[^]]*\]\([^)]*\)\.?")
-RELATIVE_LINK = re.compile(r"(?<!!)\[([^]]+)\]\((?![a-z]+:|#)[^)\s]+\)")
+RELATIVE_LINK = re.compile(r"(?<!!)\[(\[[^]]+\]|[^]]+)\]\((?![a-z]+:|#)[^)\s]+\)")  # [[S 3]](…) becomes [S 3]
 CONFIG = '''"""For `nbgrader generate_assignment NAME` in this folder."""
 
 c = get_config()  # noqa: F821

@@ -169,14 +169,14 @@ def of_labels(logits: Tensor) -> Tensor:
 # --- the stream, and what learns it ---------------------------------------------------------------------------------------
 
 
-Learner: TypeAlias = tuple[Callable[[Task], None], Callable[[Tensor], Tensor]]
+_Learner: TypeAlias = tuple[Callable[[Task], None], Callable[[Tensor], Tensor]]
 """What learns a task, and what scores questions: (m, 20)."""
 
 
 class Way(NamedTuple):
     """A learner for every choice of its rate, and what it is given."""
 
-    make: Callable[[Any], Learner]
+    make: Callable[[Any], _Learner]
     choices: tuple[Any, ...] = (None,)
     features: bool = False  # of the backbone, in the place of tokens
     at_once: bool = False  # all tasks, as one
@@ -222,7 +222,7 @@ def ways(model: Hope, settings: dict[str, Any], name: str, seed: int) -> dict[st
     }
 
 
-def by_levels(model: Hope, factor: float) -> Learner:
+def by_levels(model: Hope, factor: float) -> _Learner:
     """Levels that learn at so many times their own rates, one passage after the other; attention is emptied after each."""
     rates = tuple(factor * float(torch.as_tensor(rate).detach()) for rate in model.cms_options.rates)
     own = Hope(model.config.replace(cms_rate=rates, learned_rates=False)).to(model.embedding.dtype)
@@ -241,7 +241,7 @@ def by_levels(model: Hope, factor: float) -> Learner:
     return learn, scores
 
 
-def in_context(model: Hope, context: int = 1024) -> Learner:
+def in_context(model: Hope, context: int = 1024) -> _Learner:
     """Attention alone: before every question it reads the last passages, as many as fit in the context with the question."""
     held = (context - LENGTH) // (LENGTH + 1)
     lines = torch.empty(0, LENGTH + 1, dtype=torch.int64)
@@ -268,7 +268,7 @@ def features(model: Hope, tokens: Tensor) -> Tensor:
     return rms_norm(x, model.norm).mean(-2)
 
 
-def nearest_mean(shared: bool, _: Any = None) -> Learner:
+def nearest_mean(shared: bool, _: Any = None) -> _Learner:
     """Minus half the squared distance to the mean of a class; with ``shared``, in units of the covariance within classes.
 
     The idea of [P 9.1]'s InCA. Sums alone are carried, so no order of the tasks matters; a tenth of its mean variance is
@@ -295,7 +295,7 @@ def nearest_mean(shared: bool, _: Any = None) -> Learner:
     return learn, scores
 
 
-def counted() -> Learner:
+def counted() -> _Learner:
     """Naive Bayes: Σ log of the share that a word has in a class, 0.3 of each word added; a class that has not come has -inf."""
     table = torch.zeros(LABELS, FIRST_LABEL, dtype=torch.float64)
 
@@ -311,14 +311,14 @@ def counted() -> Learner:
     return learn, scores
 
 
-def fine_tuned(model: Hope, passes: int, seed: int, rate: float) -> Learner:
+def fine_tuned(model: Hope, passes: int, seed: int, rate: float) -> _Learner:
     """All weights of the backbone, by AdamW, on the label behind a passage."""
     own = copy.deepcopy(model)
     optimiser = torch.optim.AdamW(own.parameters(), lr=rate, weight_decay=0.0)
     return by_steps(own, lambda tokens: of_labels(own(tokens)[0][:, -1]), optimiser, passes, seed)
 
 
-def mlp(settings: dict[str, Any], seed: int, choice: tuple[float, float]) -> Learner:
+def mlp(settings: dict[str, Any], seed: int, choice: tuple[float, float]) -> _Learner:
     """An MLP on features, by SGD at a rate, with EWC at a strength."""
     rate, strength = choice
     torch.manual_seed(seed)
@@ -334,10 +334,10 @@ def by_steps(
     passes: int,
     seed: int,
     strength: float = 0.0,
-) -> Learner:
+) -> _Learner:
     """Batches of 8 in random order, several passes over each task: -log p of the label among all 20, and the penalty of EWC."""
     draws = torch.Generator().manual_seed(seed)
-    kept: list[Kept] = []
+    kept: list[_Kept] = []
 
     def learn(one: Task) -> None:
         for _ in range(passes):
@@ -352,11 +352,11 @@ def by_steps(
     return learn, torch.no_grad()(scores)
 
 
-Kept: TypeAlias = list[tuple[Tensor, Tensor]]
+_Kept: TypeAlias = list[tuple[Tensor, Tensor]]
 """Of every parameter: where it stood, and the diagonal of the Fisher information there."""
 
 
-def importance(net: nn.Module, scores: Callable[[Tensor], Tensor], one: Task) -> Kept:
+def importance(net: nn.Module, scores: Callable[[Tensor], Tensor], one: Task) -> _Kept:
     """The mean over a task's passages of (∂ log p(label) / ∂θ)², entry by entry: the empirical Fisher diagonal."""
     parameters = list(net.parameters())
     fisher = [torch.zeros_like(p) for p in parameters]
@@ -367,7 +367,7 @@ def importance(net: nn.Module, scores: Callable[[Tensor], Tensor], one: Task) ->
     return [(p.detach().clone(), total) for p, total in zip(parameters, fisher, strict=True)]
 
 
-def penalty(net: nn.Module, kept: Sequence[Kept]) -> Tensor:
+def penalty(net: nn.Module, kept: Sequence[_Kept]) -> Tensor:
     """½ Σ_tasks Σ_i F_i (θ_i - θ*_i)²: elastic weight consolidation."""
     parts = [
         (fisher * (p - stood).square()).sum()

@@ -206,6 +206,34 @@ def _nested_restart() -> Sides:
 _CASES = r"\theta_{i+1} = \begin{cases} \theta_i - \sum_{t=%s}^{i} \eta f(\theta; x_t) & i \equiv 0 \pmod C \\ %s & \text{otherwise} \end{cases}"
 _RIGHT = _CASES % ("i-C+1", r"\theta_i")
 
+
+class Curvature(sp.Function):
+    """H_t(θ), the second derivative of token t's loss."""
+
+
+class Surprise(sp.Function):
+    """g_t(θ), the gradient of token t's loss, known by its derivative H_t alone."""
+
+    def fdiff(self, argindex: int = 2) -> Any:
+        return Curvature(*self.args)
+
+
+def _pairs_of_tokens() -> Sides:
+    """Three tokens: three steps, each from where the last one ended, beside one step along the sum; both as series in η.
+
+    One number θ; of vectors the chain rule says the same, with H_t g_s a product of a matrix and a vector. A longer chunk has
+    more pairs s < t, C (C - 1)/2 of them, and nothing else at this order.
+    """
+    token_by_token, tokens = START, range(1, 4)
+    for t in tokens:
+        token_by_token = token_by_token - ETA * Surprise(t, token_by_token)
+    at_once = START - ETA * sum(Surprise(t, START) for t in tokens)
+    apart = token_by_token - at_once
+    series = [sp.diff(apart, ETA, order).subs(ETA, 0) / sp.factorial(order) for order in range(3)]
+    pairs = sum(Curvature(t, START) * Surprise(s, START) for t in tokens for s in range(1, t))
+    return Sides(sp.Matrix(series), sp.Matrix([0, 0, pairs]))
+
+
 IDENTITIES = (
     Identity(
         "continuum_memory.otherwise",
@@ -264,5 +292,13 @@ IDENTITIES = (
         r"\theta_0 \leftarrow \arg\min_z (1 - \varepsilon_\theta) \|z - \theta_0\|^2 + \varepsilon_\theta \|z - \theta\|^2",
         r"\theta_0 \leftarrow \theta_0 + \varepsilon_\theta (\theta - \theta_0)",
         _nested_restart,
+    ),
+    Identity(
+        "continuum_memory.clock",
+        "D",
+        "A clock changes nothing to first order: a step for each token and one step for all of them differ by η² times a sum over C (C - 1)/2 pairs.",
+        r"\theta^{(1)} - \theta^{(C)} = \eta^2 \sum_{1 \le t \le C} \sum_{1 \le s < t} H_t g_s + O(\eta^3)",
+        r"\theta^{(1)} - \theta^{(C)} = \eta^2 \sum_{1 \le t \le C} \sum_{1 \le s < t} H_t g_s + O(\eta^3)",
+        _pairs_of_tokens,
     ),
 )

@@ -66,6 +66,11 @@ def cited(source: str) -> set[str]:
     return found
 
 
+def anchor(equation: str) -> str:
+    """Where the row of an equation stands in NOTATION.md: ``s-18`` for S 18. Tags in notebooks lead there."""
+    return equation.lower().replace(" ", "-")
+
+
 def in_text(text: str) -> set[str]:
     """The equations that a text cites in square brackets: [S 18, P 57]."""
     return set().union(*(cited(group) for group in _GROUP.findall(text)), set())
@@ -196,6 +201,8 @@ def markdown() -> str:
         "Read off the citations: proved by an identity of `hope_ref.symbolic`, stated in `hope_ref.reference`, computed in",
         "`hope_ref.parallel`, shown in a notebook. Each link leads to the line where the place begins; where several places",
         "cite an equation, to the one that is closest to it. A definition has nothing to prove; – stands where there is none.",
+        "A row quotes no text but says where the equation stands: S n is the n-th displayed formula of",
+        "[the tutorial](#the-tutorials-displayed-formulas), P n equation n of [the paper](https://arxiv.org/abs/2512.24695).",
         "",
         "| equation | proved | stated | computed | shown in |",
         "|---|---|---|---|---|",
@@ -207,5 +214,6 @@ def markdown() -> str:
         if place.equation in DEFINITIONS and not place.proved:
             cells[0] = "a definition"
         shown = ", ".join(f"[{number}]({files[number]})" for number in place.shown) or "–"
-        lines.append(f"| {' | '.join((place.equation, *cells, shown))} |")
+        first = f'<a id="{anchor(place.equation)}"></a>{place.equation}'
+        lines.append(f"| {' | '.join((first, *cells, shown))} |")
     return "\n".join(lines) + "\n"

@@ -36,7 +36,7 @@ def words(element: str) -> str:
 def test_a_sheet_says_what_its_notebook_says(path: Path) -> None:
     made, book = sheet(path), nbformat.read(path, as_version=4)
     prose = "\n\n".join(cell.source for cell in book.cells if cell.cell_type == "markdown")
-    bare = re.sub(r"\[([^]]+)\]\([^)]*\)", r"\1", re.sub(r"\$[^$]*\$", " ", prose))
+    bare = re.sub(r"\[(\[[^]]+\]|[^]]+)\]\([^)]*\)", r"\1", re.sub(r"\$[^$]*\$", " ", prose))
     known = set(re.findall(r"[\w’'-]+", re.sub(r"</?[a-z]+>", " ", bare)))
     said = [made.title, made.question, made.aims, made.summary, made.elsewhere, *made.sections]
     said += [text for pair in made.quiz for text in pair]
@@ -100,7 +100,7 @@ def test_both_forms_of_each_part(tmp_path: Path) -> None:
     path = notebook(
         tmp_path,
         "# 99 · Made up\n\nWhat is it?\n\nNothing.\n\n**You need** a pen.",
-        "## 1 · One\n\n> $$a = b$$\n> <small>[S 3], with $c$</small>\n\n> $$d = e$$ [P 4]\n\n$$f = g$$",
+        "## 1 · One\n\n> $$a = b$$\n> <small>[S 3], with $c$</small>\n\n> $$d = e$$ [[P 4]](../NOTATION.md#p-4)\n\n$$f = g$$",
         "## Summary\n\n1. It is $a$, see [01](01_x.ipynb).\n\n**Elsewhere this is called** *it*"
         " ([X 2000](https://arxiv.org/abs/2001.00001)).",
         "## Quiz\n\n1. First?\n\n<details><summary>Answer</summary>Yes.</details>\n\n"

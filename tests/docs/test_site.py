@@ -34,6 +34,21 @@ def test_every_link_leads_somewhere(site_pages: dict[Path, WebPage]) -> None:
     assert broken(site_pages) == []
 
 
+def test_tags_lead_to_the_rows_of_their_equations(site: Path, site_pages: dict[Path, WebPage]) -> None:
+    rows = set(site_pages[(site / "NOTATION.html").resolve()].ids)
+    assert {f"s-{number}" for number in range(1, 38)} <= rows
+    leads = re.compile(r'href="([^"]*)NOTATION\.html#([sp]-\d+)"><span[^>]*>\[[SP] \d')
+    for path in NOTEBOOKS:
+        book = nbformat.read(path, as_version=4)
+        prose = "\n".join(cell.source for cell in book.cells if cell.cell_type == "markdown")
+        text = (site / path.relative_to(ROOT).with_suffix(".html")).read_text(encoding="utf-8")
+        links = leads.findall(text)
+        assert len(links) == prose.count("NOTATION.md#"), path
+        up = "../" * len(path.relative_to(ROOT).parent.parts)
+        assert {folder for folder, _ in links} <= {up}, path
+        assert {row for _, row in links} <= rows, path
+
+
 def test_nothing_is_asked_of_another_host(site: Path, site_pages: dict[Path, WebPage]) -> None:
     assert asks_elsewhere(site, site_pages) == []
 
@@ -134,6 +149,12 @@ def test_links_are_turned_to_the_pages_of_the_site(tmp_path: Path) -> None:
 def test_a_link_to_nothing_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(stage.BrokenLink, match=r"README\.md: nothing is at nowhere\.md"):
         stage.stage(tmp_path / "sources", small(tmp_path / "repository", "# Home\n[a](nowhere.md)\n"))
+
+
+def test_a_named_place_is_one_for_myst(tmp_path: Path) -> None:
+    readme = '# Home\n\n| <a id="s-1"></a>S 1 | [[S 1]](README.md#s-1) |\n'
+    at = stage.stage(tmp_path / "sources", small(tmp_path / "repository", readme))
+    assert "| []{#s-1}S 1 | [[S 1]](index.md#s-1) |" in (at / "index.md").read_text(encoding="utf-8")
 
 
 def test_links_within_code_are_no_links(tmp_path: Path) -> None:

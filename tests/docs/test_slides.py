@@ -70,7 +70,7 @@ def cell(source: str, *tags: str, code: bool = False) -> object:
 def test_tags_change_the_choice(tmp_path: Path) -> None:
     cells = [
         cell("# 00 · Title\n\nText."),
-        cell("## One\n\nFirst words.\n\n> $$a = b$$\n> [D]\n\nMore."),
+        cell("## One\n\nFirst words.\n\n> $$a = b$$\n> [D], [[S 3]](../NOTATION.md#s-3)\n\nMore."),
         cell("Shown whole.", "slide"),
         cell("## Two\n\nA word. It is\n\n$$c = d$$", "no-slide"),
         cell("x = 1", "slide", code=True),
@@ -86,6 +86,7 @@ def test_tags_change_the_choice(tmp_path: Path) -> None:
         ["filler"],
     ]
     assert "First words." in columns[1][0].body
+    assert "[D], [S 3]<" in columns[1][0].body, "the source keeps its brackets"
     assert "More." in columns[1][0].notes
     assert "And more." not in columns[3][0].body
 

@@ -83,6 +83,14 @@ def nbgrader_problems(book: Any) -> list[str]:
     return found
 
 
+def test_a_link_becomes_its_words_and_a_tag_keeps_its_brackets(tmp_path: Path) -> None:
+    text = "See [A1](A1_tour.ipynb), [[S 3]](../NOTATION.md#s-3), [[P 9–10]](../NOTATION.md#p-9) [D], [x](https://a.b)."
+    one = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)])
+    nbformat.write(one, tmp_path / "00_linked.ipynb")
+    (cell,) = maker.student(tmp_path / "00_linked.ipynb").cells
+    assert cell.source == "See A1, [S 3], [P 9–10] [D], [x](https://a.b)."
+
+
 def test_a_picture_from_a_file_comes_along_and_a_lost_one_is_an_error(tmp_path: Path) -> None:
     drawn = tmp_path / "hope.svg"
     drawn.write_bytes((ROOT / "figures" / "hope.svg").read_bytes())

@@ -394,7 +394,7 @@ def test_the_best_choice_is_the_one_with_most_right_in_the_end() -> None:
     stream = points(3)
     answers = {one.questions: one.answers for one in stream}
 
-    def make(choice: str) -> own.Learner:
+    def make(choice: str) -> own._Learner:
         heard: list[Task] = []
 
         def scores(questions: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ import nbformat
 import pytest
 
 from hope_ref.notation import SYMBOLS
+from hope_ref.teaching.coverage import anchor, cited
 from hope_ref.teaching.exercise import exercises
 from hope_ref.teaching.interactive import explorers
 
@@ -77,6 +78,7 @@ def test_each_displayed_equation_carries_its_number(path: Path) -> None:
 
 def test_an_equation_without_its_number_is_seen() -> None:
     assert without_number("> $$a = b$$\n> [S 3], as printed\n\nwords") == []
+    assert without_number("> $$a = b$$\n> [[S 3]](../NOTATION.md#s-3)\n\nwords") == []
     assert without_number("words [S 3]\n\n> $$a = b$$\n> where $a$ is") == ["> $$a = b$$\n> where $a$ is"]
 
 
@@ -211,6 +213,55 @@ def test_figures_to_move_that_the_prose_names_are_there(path: Path) -> None:
 def test_links_lead_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", prose(path)):
         assert (path.parent / target).exists(), target
+
+
+TAG = re.compile(r"(\[)?\[([^\][]*)\](?:\]\(([^)]*)\))?(?!\()")  # [S 3], [[S 3]](../NOTATION.md#s-3)
+ROWS = set(re.findall(r'^\| <a id="([\w-]+)"></a>', (ROOT / "NOTATION.md").read_text("utf-8"), re.MULTILINE))
+
+
+def wrong_tags(text: str, page: str) -> list[str]:
+    """The tags of equations that do not lead to the row of their first equation; code and formulas have no tags."""
+    found = []
+    for tag in TAG.finditer(re.sub(r"```.*?```|`[^`]*`|\$\$.*?\$\$|\$[^$]*\$", " ", text, flags=re.DOTALL)):
+        if not cited(tag[2]):
+            continue
+        first = re.search(r"\b[SP] \d+", tag[2])
+        assert first is not None
+        row = anchor(first[0])
+        if row not in ROWS or tag[1] is None or tag[3] != f"{page}#{row}":
+            found.append(tag[0])
+    return found
+
+
+@each
+def test_each_tag_leads_to_the_row_of_its_equation(path: Path) -> None:
+    page = "../../NOTATION.md" if path.parent.name == "solutions" else "../NOTATION.md"
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "markdown":
+            assert wrong_tags(cell.source, page) == []
+
+
+def test_a_tag_that_leads_nowhere_or_elsewhere_is_seen() -> None:
+    right = "[[S 3]](a.md#s-3), [[P 15–16]](a.md#p-15), [[P 73, P 85]](a.md#p-73)"
+    no_equations = (
+        "[D], [P Alg. 1], [P 8.3], [P20 28–29], [Titans], [P section 9], `[S 3]`, $x[S 3]$, [A1](b.ipynb)"
+    )
+    assert wrong_tags(f"{right}; {no_equations}", "a.md") == []
+    wrong = [
+        "[S 3]",
+        "[[S 3]](a.md#s-4)",
+        "[[S 3]](b.md#s-3)",
+        "[[S 38]](a.md#s-38)",
+        "[[P 15–16]](a.md#p-16)",
+    ]
+    assert wrong_tags(", ".join(wrong), "a.md") == wrong
+
+
+def test_the_address_of_a_tag_is_no_word() -> None:
+    for text in ("As in [S 3], so in [P 18].", "As in [[S 3]](../N.md#s-3), so in [[P 18]](../N.md#p-18)."):
+        picture = nbformat.v4.new_output("display_data", data={"image/png": ""})
+        cells = [nbformat.v4.new_markdown_cell(text), nbformat.v4.new_code_cell("", outputs=[picture])]
+        assert hygiene.words_before_a_picture(nbformat.v4.new_notebook(cells=cells)) == 8
 
 
 def strict(path: Path) -> subprocess.CompletedProcess[str]:

@@ -432,3 +432,21 @@ def with_state(**changes: Any) -> ContinuumState:
 def test_bad_input_is_named(x: Any, parameters: Any, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         continuum_memory(x, parameters, **(SHORT | options))
+
+
+def apart(rate: float, size: int, length: int = 16) -> float:
+    """How far one level that moves once in so many tokens ends from one that moves with every token."""
+    ends = []
+    for clock in (1, size):
+        given = {"levels_chunk_sizes": (clock,), "cms_rate": rate, "signal": "associative"}
+        (level,) = continuum_memory(tokens(length), levels(1), **given)[1].levels
+        ends.append(np.concatenate([level.w1.ravel(), level.w2.ravel()]))
+    return float(np.abs(ends[0] - ends[1]).max())
+
+
+def test_a_clock_changes_nothing_to_first_order() -> None:
+    """Half the rate, a quarter of the difference; and of 16 tokens, chunks of C leave out 16 (C - 1)/2 pairs."""
+    for size in (2, 4, 16):
+        assert apart(2e-4, size) / apart(1e-4, size) == pytest.approx(4, rel=0.02)
+        assert apart(1e-4, size) < 0.01 * 1e-4 * 16  # of the order of what the level has moved
+    assert apart(1e-4, 2) < apart(1e-4, 4) < apart(1e-4, 16)

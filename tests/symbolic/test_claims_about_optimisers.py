@@ -414,6 +414,20 @@ def occurrences(steps: int, every: int, terms: int) -> list[int]:
     return [sum(end - terms < i <= end for end in ends) for i in range(1, steps + 1)]
 
 
+@CLAIMS.check(
+    "continuum_memory.clock",
+    "A clock changes nothing to first order: a step for each token and one step for all of them differ by η² times a sum over ‹› pairs.",
+)
+def pairs_of_a_chunk(rng: Rng, pairs: str) -> None:
+    """Losses of one slope and one curvature: the difference over η², at a small η, counts the pairs."""
+    for size in (2, 3, 7):
+        eta, moving = 1e-6, 1.0
+        for _ in range(size):
+            moving -= eta * moving
+        counted = (moving - (1.0 - size * eta)) / eta**2
+        assert abs(counted - value(pairs, {"C": size})) < 1e-3
+
+
 @CLAIMS.check("continuum_memory.window", "A chunk has ‹› terms; with ‹› each boundary token is counted ‹›.")
 def terms_of_a_chunk(rng: Rng, right: str, wrong: str, times: str) -> None:
     for size in (3, 4):

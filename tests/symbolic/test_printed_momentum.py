@@ -445,6 +445,38 @@ def nested_restart(formula: str, rng: Rng) -> None:
     same(latex.evaluate(after, env), (1 - share) * start + share * theta, after)
 
 
+@BINDINGS.check("continuum_memory.clock")
+def clock(formula: str, rng: Rng) -> None:
+    """Three or four tokens of losses that are no parabolas, g_t = A tanh(B θ - b): what is left over falls like η³."""
+    ((left, right),) = parts(formula)
+    known, end = right.rsplit("+", 1)
+    assert "".join(end.split()) == r"O(\eta^3)"
+    for size in (1, 3, 4):
+        outer, inner, shift = (rng.normal(size=(size, 3, 3)) for _ in range(3))
+        theta = column(rng, 3)
+
+        def g(t: int, at: Any) -> Any:
+            return outer[t - 1] @ np.tanh(inner[t - 1] @ at - shift[t - 1, :, :1])  # noqa: B023
+
+        def h(t: int, at: Any) -> Any:
+            return outer[t - 1] * (1 - np.tanh(inner[t - 1] @ at - shift[t - 1, :, :1]) ** 2).T @ inner[t - 1]  # noqa: B023
+
+        tokens = range(1, size + 1)
+        first = {"g": {t: g(t, theta) for t in tokens}, "H": {t: h(t, theta) for t in tokens}, "C": size}
+        left_over = []
+        for eta in (1e-3, 5e-4):
+            moving = theta
+            for t in tokens:
+                moving = moving - eta * g(t, moving)
+            at_once = theta - eta * sum(first["g"][t] for t in tokens)
+            said = latex.evaluate(known, first | {r"\eta": eta})
+            apart = latex.evaluate(left, {r"\theta^{(1)}": moving, r"\theta^{(C)}": at_once})
+            same(apart, moving - at_once)
+            left_over.append(float(np.abs(apart - said).max()))
+            assert size == 1 or left_over[-1] < 0.2 * float(np.abs(moving - at_once).max())
+        assert size == 1 or 7 < left_over[0] / left_over[1] < 9
+
+
 # --- the tests -------------------------------------------------------------------------------------------------------
 
 ENTRIES = identities("test_printed_momentum.py")

@@ -89,6 +89,7 @@ def test_a_source_is_read_right(source: str, equations: set[str]) -> None:
 
 
 def test_only_square_brackets_cite() -> None:
+    assert in_text("as in [[S 2–3]](../NOTATION.md#s-2)") == {"S 2", "S 3"}
     text = "equation S 3 of [S 1], [P 6; D] and [P\n57], but x[3], [0, 1], [](S 9) and P 5 are none"
     assert in_text(text) == {"S 1", "P 6", "P 57"}
     assert in_text("") == set()
@@ -112,9 +113,11 @@ def test_definitions_are_formulas_of_the_tutorial() -> None:
 
 
 def test_the_table_has_a_row_for_every_formula() -> None:
-    rows = [line for line in coverage.markdown().splitlines() if line.startswith("| S ")]
-    assert [row.split(" | ")[0] for row in rows] == [f"| S {number}" for number in coverage.TUTORIAL]
-    assert "| S 1 | a definition |" in rows[0]
+    rows = [line for line in coverage.markdown().splitlines() if line.startswith('| <a id="s-')]
+    assert [row.split(" | ")[0] for row in rows] == [
+        f'| <a id="s-{number}"></a>S {number}' for number in coverage.TUTORIAL
+    ]
+    assert "S 1 | a definition |" in rows[0]
     assert "`linear_attention.gradient`" in rows[1]
     assert rows[15].split(" | ")[2:4] == ["–", "–"]
 
@@ -128,7 +131,7 @@ def linked() -> dict[str, list[list[tuple[str, str, str]]]]:
     rows = [
         line.strip("| ").split(" | ") for line in coverage.markdown().splitlines() if line.startswith("| ")
     ]
-    return {row[0]: [LINK.findall(cell) for cell in row[1:]] for row in rows[1:]}
+    return {re.sub(r"<a id=.*</a>", "", row[0]): [LINK.findall(cell) for cell in row[1:]] for row in rows[1:]}
 
 
 def test_a_link_leads_to_the_line_where_its_function_begins_and_that_cites_the_equation() -> None:
@@ -160,6 +163,14 @@ def test_a_proof_is_linked_where_its_function_begins() -> None:
             assert equation in cited(identity.source), name
             line = (ROOT / path).read_text("utf-8").splitlines()[int(number) - 1]
             assert re.match(r"def _\w+\(", line), (name, path, line)
+
+
+def test_each_row_has_a_place_of_its_own() -> None:
+    names = re.findall(r'<a id="([^"]+)"></a>(\S+ \d+) \|', coverage.markdown())
+    assert [equation for _, equation in names] == [place.equation for place in coverage.places()]
+    assert [name for name, _ in names] == [coverage.anchor(equation) for _, equation in names]
+    assert len(set(names)) == len(names)
+    assert coverage.anchor("P 57") == "p-57"
 
 
 def test_every_floor_that_has_an_equation_has_one_link() -> None:

@@ -86,6 +86,12 @@ def test_what_the_figure_says_about_outputs() -> None:
     assert mlp[-1] == pytest.approx(0.094, abs=0.005)
 
 
+def test_recall_error_is_one_for_an_empty_memory() -> None:
+    keys, values = np.eye(3), np.arange(6.0).reshape(3, 2)
+    assert gallery.recall_error(np.zeros((2, 3)), keys, values) == pytest.approx(1)
+    assert gallery.recall_error(values.T, keys, values) == 0
+
+
 def test_a_chunk_of_whole_rounds_is_a_power_of_one_matrix() -> None:
     """n rounds in a chunk multiply the errors on all pairs by I - n η K Kᵀ, in whatever order they came."""
     data = gallery.chunk_as_batch_data()

@@ -1,4 +1,4 @@
-"""Notebook 02's figures: the numbers they show, found in another way."""
+"""The figures on the delta rule: the numbers they show, found in another way."""
 
 from __future__ import annotations
 
@@ -50,39 +50,6 @@ def test_overwrite_touches_one_column() -> None:
     assert not np.array_equal(data.before[:, data.column], data.value)
 
 
-def test_recall_improves_with_passes_up_to_least_squares() -> None:
-    data = gallery.recall_after_passes_data(width=8, seeds=6, passes=(1, 5, 60))
-    below = data.pairs < 8
-    assert (data.delta[0][data.pairs > 2] < data.linear[data.pairs > 2]).all()
-    assert (np.diff(data.delta[:, data.pairs <= 8], axis=0) <= 1e-12).all()  # more passes, less error
-    assert data.delta[-1][below].max() < 0.05 < data.delta[0][data.pairs == 4]
-    assert (data.delta >= data.best - 1e-9).all()
-    np.testing.assert_allclose(data.best[data.pairs <= 8], 0, atol=1e-9)
-    beyond = data.pairs > 8  # in the mean over random values, (N - d_k)/N of their square is left over
-    np.testing.assert_allclose(data.best[beyond], np.sqrt(1 - 8 / data.pairs[beyond]), atol=0.08)
-
-
-def test_passes_go_on_where_the_last_one_ended() -> None:
-    data = gallery.recall_after_passes_data(width=8, seeds=1, passes=(1, 2, 5))
-    rng = np.random.default_rng(0)
-    keys = rng.normal(size=(8, 8))
-    keys /= np.linalg.norm(keys, axis=1, keepdims=True)
-    values, memory = rng.normal(size=(8, 8)), np.zeros((8, 8))
-    for count in range(1, 6):
-        for key, value in zip(keys, values, strict=True):
-            memory = memory @ (np.eye(8) - np.outer(key, key)) + np.outer(value, key)
-        if count in data.passes:
-            error = np.linalg.norm(memory @ keys.T - values.T) / np.linalg.norm(values)
-            row = data.passes.index(count)
-            assert data.delta[row, data.pairs == 8] == pytest.approx(error)
-
-
-def test_recall_error_is_one_for_an_empty_memory() -> None:
-    keys, values = np.eye(3), np.arange(6.0).reshape(3, 2)
-    assert gallery.recall_error(np.zeros((2, 3)), keys, values) == pytest.approx(1)
-    assert gallery.recall_error(values.T, keys, values) == 0
-
-
 @pytest.mark.parametrize("name", ["corrections", "stability", "overwrite"])
 def test_figures_draw(name: str) -> None:
     import matplotlib.pyplot as plt
@@ -90,14 +57,4 @@ def test_figures_draw(name: str) -> None:
     drawing = getattr(gallery, name)()
     assert drawing.name == name
     assert len(drawing.figure.axes) >= 2
-    plt.close(drawing.figure)
-
-
-def test_recall_figure_draws_given_data() -> None:
-    import matplotlib.pyplot as plt
-
-    data = gallery.recall_after_passes_data(width=8, seeds=1, passes=(1, 2, 3))
-    drawing = gallery.recall_after_passes(data)
-    curves = [line.get_ydata() for line in drawing.figure.axes[0].lines]
-    assert any(np.array_equal(curve, data.linear) for curve in curves)
     plt.close(drawing.figure)

@@ -159,7 +159,7 @@ def test_publishing_reaches_the_notebook(capsys: pytest.CaptureFixture[str]) -> 
 
 
 GALLERY = figures.gallery()
-AT_ONCE = ("masked_scores", "interference", "results_recall")  # the notebooks draw nearly all of them as well
+AT_ONCE = ("ladder", "interference", "results_recall")  # the notebooks draw nearly all of them as well
 
 
 @pytest.mark.parametrize(
@@ -215,14 +215,14 @@ def test_an_alternative_text_that_is_empty_or_too_long_is_seen(monkeypatch: pyte
 
 
 def test_a_failed_save_leaves_the_old_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawing = GALLERY["masked_scores"]()
+    drawing = GALLERY["ladder"]()
     path = figures.save(drawing, tmp_path)
     before = path.read_bytes()
 
     def fail(*_: Any, **__: Any) -> None:
         raise OSError("disk full")
 
-    broken = figures.Drawing("masked_scores", plt.figure(), drawing.alt, drawing.caption)
+    broken = figures.Drawing("ladder", plt.figure(), drawing.alt, drawing.caption)
     monkeypatch.setattr(broken.figure, "savefig", fail)
     with pytest.raises(OSError, match="disk full"):
         figures.save(broken, tmp_path)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from hope_ref.common.validation import Array
 from hope_ref.reference.newton_schulz import COEFFICIENTS
+from hope_ref.teaching.checks import to_numpy
 from hope_ref.teaching.exercise import Exercise, WrongAnswer, ask, must_equal
-
-BETA = 0.8
 
 # --- 09.1 ---------------------------------------------------------------------------------------------------------
 
@@ -24,81 +24,116 @@ def _slow(gradients: Array, every: int, beta: float) -> tuple[Array, Array]:
     return m, window
 
 
-def _with_both_ends(gradients: Array, every: int, beta: float) -> tuple[Array, Array]:
-    m = np.zeros(gradients.shape[1:])
-    for i in range(every, len(gradients) + 1, every):
-        m = beta * m + (1 - beta) * gradients[max(i - every - 1, 0) : i].sum(0)
-    return m, _slow(gradients, every, beta)[1]
+def _slipping(gradients: Array, every: int, beta: float, slip: str) -> tuple[Array, Array]:
+    """m2 and the open window, with a slip by its name."""
+    m = window = np.zeros(gradients.shape[1:])
+    keep, new = {"swapped": (1 - beta, beta), "no 1 - β": (beta, 1), "printed": (1, beta)}.get(
+        slip, (beta, 1 - beta)
+    )
+    new = {"mean": new / every, "sign": -new}.get(slip, new)
+    for i, g in enumerate(gradients, start=1):
+        window = g if slip == "last only" else window + g
+        closed = i % every == 0
+        if slip in ("from 0", "from 0, g_1 alone"):
+            closed = (i - 1) % every == 0 and (slip == "from 0, g_1 alone" or i > 1)
+        if slip == "every step":
+            m = keep * m + new * g
+        elif slip == "decays on":
+            m = keep * m + (new * window if closed else 0)
+        elif closed:
+            m = keep * m + new * window
+        if closed and slip == "both ends":
+            window = g
+        elif closed and slip != "never emptied":
+            window = np.zeros_like(window)
+    if slip == "flushed":
+        return keep * m + new * window, np.zeros_like(window)
+    if slip == "corrected" and len(gradients) >= every:
+        m = m / (1 - beta ** (len(gradients) // every))
+    return m, window
 
 
-def _plain_sum(gradients: Array, every: int, beta: float) -> tuple[Array, Array]:
-    full = len(gradients) // every * every
-    return np.asarray(beta * gradients[:full].sum(0)), _slow(gradients, every, beta)[1]
+_WINDOWS = {
+    "both ends": "Your windows have f + 1 terms: the boundary gradient is in two of them.",
+    "printed": "Nothing decays in it: that is the printed sum, m2 + β3 Σ g.",
+    "mean": "That takes in the mean of a window; [S 37] takes in its sum.",
+    "flushed": "The last, partial window is carried, not taken in.",
+    "last only": "Only the last gradient of each window is in it: add up all f.",
+    "every step": "That moves at every step: it is a fast momentum.",
+    "decays on": "m2 decays at every step there; it rests between two windows and decays once for each.",
+    "from 0": "You count steps from 0: row i - 1 is step i, and a window closes after steps f, 2f, …",
+    "from 0, g_1 alone": "You count steps from 0, so that a window closes after the first gradient: row i - 1 is step i.",
+    "never emptied": "The window is never emptied: every window adds up its own f gradients only.",
+    "swapped": "β3 and 1 - β3 are swapped: β3 is what m2 keeps.",
+    "no 1 - β": "A window enters with the factor 1 - β3.",
+    "corrected": "There is no bias correction in it: m2 starts at 0 and is left so.",
+    "sign": "The sign is turned: the weight subtracts the update, so m2 points along the gradients.",
+}
 
 
-def _mean(gradients: Array, every: int, beta: float) -> tuple[Array, Array]:
-    m, window = _slow(gradients, every, beta)
-    return m / every, window
-
-
-def _flushed(gradients: Array, every: int, beta: float) -> tuple[Array, Array]:
-    m, window = _slow(gradients, every, beta)
-    return beta * m + (1 - beta) * window, np.zeros_like(window)
-
-
-def _last_only(gradients: Array, every: int, beta: float) -> tuple[Array, Array]:
-    m = np.zeros(gradients.shape[1:])
-    for i in range(every, len(gradients) + 1, every):
-        m = beta * m + (1 - beta) * gradients[i - 1]
-    return m, _slow(gradients, every, beta)[1]
-
-
-def _every_step(gradients: Array, every: int, beta: float) -> tuple[Array, Array]:
-    return _slow(gradients, 1, beta)[0], _slow(gradients, every, beta)[1]
-
-
-def _pair(got: Any, what: str) -> tuple[Any, Any]:
-    if not isinstance(got, tuple) or len(got) != 2:
-        raise WrongAnswer(f"return two things, {what}")
+def _pair(got: Any) -> tuple[Any, Any]:
+    """Two things, as a tuple, a list or one array; a single matrix is not two."""
+    two = isinstance(got, tuple | list) or (hasattr(got, "shape") and len(got.shape) == 3)
+    if not two or len(got) != 2:
+        raise WrongAnswer(f"return two things, m2 and the open window, got {type(got).__name__}.")
     return got[0], got[1]
+
+
+def _is(got: Any, value: Array) -> bool:
+    try:
+        found = to_numpy(got)
+    except (TypeError, ValueError):
+        return False
+    return found.shape == value.shape and np.allclose(found, value)
 
 
 def check_slow(function: Any) -> None:
     """(gradients, f, beta3) -> (m2, open window): as one weighted sum over all gradients."""
+    if not callable(function):
+        ask(function)
     rng = np.random.default_rng(901)
-    for count, every in ((11, 4), (8, 4), (3, 5)):
+    for count, every, beta in ((11, 4, 0.8), (8, 4, 0.8), (3, 5, 0.8), (6, 1, 0.6), (7, 3, 0.0)):
         gradients = rng.normal(size=(count, 2, 3))
         window_of = np.arange(count) // every  # which window a gradient falls into
         windows = count // every
-        weights = np.where(window_of < windows, (1 - BETA) * BETA ** (windows - 1.0 - window_of), 0.0)
-        wanted = np.tensordot(weights, gradients, axes=1)
-        m, window = _pair(ask(function, gradients, every, BETA), "m2 and the open window.")
-        arguments = (gradients, every, BETA)
-        must_equal(
-            f"m2 after {count} gradients with f = {every}",
-            m,
-            wanted,
-            {
-                "Your windows have f + 1 terms: the boundary gradient is in two of them.": _with_both_ends(
-                    *arguments
-                )[0],
-                "Nothing decays in it: that is the printed sum, m2 + β3 Σ g.": _plain_sum(*arguments)[0],
-                "That takes in the mean of a window; [S 37] takes in its sum.": _mean(*arguments)[0],
-                "The last, partial window is carried, not taken in.": _flushed(*arguments)[0],
-                "Only the last gradient of each window is in it: add up all f.": _last_only(*arguments)[0],
-                "That moves at every step: it is a fast momentum.": _every_step(*arguments)[0],
-                "The sign is turned: the weight subtracts the update, so m2 points along the gradients.": -wanted,
-            },
+        weights = np.where(
+            window_of < windows, (1 - beta) * beta ** np.maximum(windows - 1.0 - window_of, 0), 0.0
         )
+        wanted, rest = np.tensordot(weights, gradients, axes=1), gradients[windows * every :].sum(0)
+        own = gradients.copy()
+        m, window = _pair(ask(lambda own=own, every=every, beta=beta: function(own, every, beta)))
+        where = f"after {count} gradients with f = {every}, β3 = {beta:g}"
+        if count == 11 and _is(m, rest) and _is(window, wanted):
+            raise WrongAnswer("the two are in the other order: return m2 first, then the open window.")
+        slips = {hint: _slipping(gradients, every, beta, slip) for slip, hint in _WINDOWS.items()}
+        must_equal(f"{where}: m2", m, wanted, {hint: pair[0] for hint, pair in slips.items()})
         must_equal(
-            f"the open window after {count} gradients with f = {every}",
+            f"{where}: the open window",
             window,
-            gradients[windows * every :].sum(0),
+            rest,
             {
                 "It is emptied when m2 takes it in.": gradients.sum(0),
+                "The window that is full is not open any more.": gradients[-every:].sum(0),
                 "A partial window is carried: it must not be lost.": np.zeros((2, 3)),
+                "The open window is a sum: it is no part of m2 yet, so it has no factor.": (1 - beta) * rest,
+                "The open window is a sum, not a mean.": rest / max(count - windows * every, 1),
+                "Only the newest gradient is in it; the window adds up all since the last boundary.": gradients[
+                    -1
+                ],
             },
         )
+        if not np.array_equal(own, gradients):
+            raise WrongAnswer(
+                "right values, but you changed gradients in place; the caller still needs them. "
+                "`window = gradients[0]` is no copy: write window = window + g."
+            )
+
+
+def _adds_in_place(gradients: Array, every: int, beta: float) -> tuple[Array, Array]:
+    result = _slow(gradients, every, beta)
+    for i in range(1, min(every, len(gradients))):
+        gradients[0] += gradients[i]
+    return result
 
 
 # --- 09.2 ---------------------------------------------------------------------------------------------------------
@@ -125,38 +160,79 @@ def _heard(step: int, every: int) -> int:
     return max(heard, default=0)
 
 
+def _newer(step: int, every: int) -> dict[str, int]:
+    """Hint -> the number that this mistake gives."""
+    right = _heard(step, every)
+    return {
+        "O_2 is made after the step that closes a window, and acts from the next one on.": every
+        * (step // every),
+        "That is the step itself: the slow clock does not know this step's gradient.": step,
+        "That is the window that is still open.": every * (-(-step // every)),
+        "That is how old it is; asked is its number.": step - right,
+        "The window that closed last acts at once in the next step; you are one window late.": max(
+            right - every, 0
+        ),
+        "That is the gradient of the step before: it acts through O_1; O_2 waits for the end of its window.": step
+        - 1,
+        "Gradients count from 1, as steps do.": right - 1,
+        "That is the oldest gradient of that window; asked is the newest.": max(right - every + 1, 0),
+        "That is the first gradient of the open window, which does not act yet.": right + 1,
+        "That is how many windows have closed; each has f gradients.": (step - 1) // every,
+    }
+
+
 def check_newest(function: Any) -> None:
     """(step, f) -> the newest gradient that acts through O_2 in that step: by perturbed gradients."""
-    for step, every in ((7, 3), (6, 3), (3, 3), (4, 3), (2, 5), (1, 1), (9, 1), (200, 100), (201, 100)):
+    for step, every in NEWEST:
         must_equal(
             f"the newest gradient in O_2 at step {step} with f = {every}",
             ask(function, step, every),
             _heard(step, every),
-            {
-                "O_2 is made after the step that closes a window, and acts from the next one on.": every
-                * (step // every),
-                "That is the step itself: the slow clock does not know this step's gradient.": step,
-                "That is the window that is still open.": every * (-(-step // every)),
-                "That is how old it is; asked is its number.": step - _newest(step, every),
-                "The window that closed last acts at once in the next step; you are one window late.": max(
-                    _newest(step, every) - every, 0
-                ),
-            },
+            _newer(step, every),
         )
+
+
+NEWEST = ((23, 5), (15, 5), (7, 3), (3, 3), (4, 3), (2, 5), (1, 1), (9, 1), (200, 100), (201, 100))
 
 
 # --- 09.3 ---------------------------------------------------------------------------------------------------------
 
 
 def _acts(
-    count: int, beta: float, coefficients: str = "quintic", normalised: bool = True, steps: int = 5
+    count: float, beta: float, coefficients: str = "quintic", divide: str = "norm", steps: int = 5
 ) -> float:
     old, new = beta**count, 1 - beta**count
-    s = old / np.hypot(old, new) if normalised else old
+    s = old / {"norm": float(np.hypot(old, new)), "sum": old + new, "largest": max(old, new)}[divide]
     a, b, c = COEFFICIENTS[coefficients]
     for _ in range(steps):
         s = a * s + b * s**3 + c * s**5
     return float(s)
+
+
+def _other_acts(count: int, beta: float) -> dict[str, float]:
+    """Hint -> the part that this mistake gives."""
+    old, new = beta**count, 1 - beta**count
+    grown = 3.4445**5 * old / float(np.hypot(old, new))
+    return {
+        "That is what the momentum holds; Newton–Schulz comes after it.": old,
+        "That is the singular value of m/‖m‖, before the five steps.": _acts(count, beta, steps=0),
+        "Newton–Schulz starts from m/‖m‖: divide by √((βⁿ)² + (1 - βⁿ)²).": _acts(count, beta, divide="sum"),
+        "‖m‖ is the Frobenius norm, √((βⁿ)² + (1 - βⁿ)²), not the largest singular value.": _acts(
+            count, beta, divide="largest"
+        ),
+        "That is the cubic polynomial; the default is the quintic.": _acts(count, beta, "cubic"),
+        "The polynomial is applied five times.": _acts(count, beta, steps=1),
+        "The polynomial is applied five times; you have one step too few.": _acts(count, beta, steps=4),
+        "The polynomial is applied five times; you have one step too many.": _acts(count, beta, steps=6),
+        "That is the part of B: A has the singular value βⁿ, B has 1 - βⁿ.": _acts(
+            float(np.log(new) / np.log(beta)), beta
+        ),
+        "n steps of B leave βⁿ of A, not βⁿ⁻¹.": _acts(count - 1, beta),
+        "n steps of B leave βⁿ of A, not βⁿ⁺¹.": _acts(count + 1, beta),
+        "Each step has a cubic and a fifth-order term as well; 3.4445⁵ is right for small s only.": grown,
+        "Exactly 1 is what it tends to at best: five steps of the quintic ripple, and do not reach every value.": 1.0,
+        "A fades, but Newton–Schulz lifts what is left of it: it is not 0.": 0.0,
+    }
 
 
 def _measured(count: int, beta: float) -> float:
@@ -176,22 +252,13 @@ def _measured(count: int, beta: float) -> float:
 
 def check_acts(function: Any) -> None:
     """(n, beta) -> the part of A in NS(m) after n steps of B: compared with literal matrices."""
-    for count, beta in ((10, 0.9), (40, 0.9), (70, 0.9), (5, 0.5)):
+    for count, beta in ((10, 0.9), (40, 0.9), (70, 0.9), (5, 0.5), (3, 0.7), (1, 0.9)):
         must_equal(
             f"the part of A after {count} steps of B, β = {beta:g},",
             ask(function, count, beta),
             _measured(count, beta),
-            {
-                "That is what the momentum holds; Newton–Schulz comes after it.": beta**count,
-                "That is the singular value of m/‖m‖, before the five steps.": _acts(count, beta, steps=0),
-                "Newton–Schulz starts from m/‖m‖: divide by √(βⁿ² + (1 - βⁿ)²).": _acts(
-                    count, beta, normalised=False
-                ),
-                "That is the cubic polynomial; the default is the quintic.": _acts(count, beta, "cubic"),
-                "The polynomial is applied five times.": _acts(count, beta, steps=1),
-                "Exactly 1 is what it tends to at best: five steps of the quintic ripple, and do not reach every value.": 1.0,
-            },
-            bound=1e-6,
+            _other_acts(count, beta),
+            bound=1e-9,
         )
 
 
@@ -202,14 +269,16 @@ EXERCISES = (
         check_slow,
         _slow,
         (
-            (_with_both_ends, "f + 1 terms"),
-            (_plain_sum, "Nothing decays"),
-            (_mean, "takes in its sum"),
-            (_flushed, "carried, not taken in"),
-            (_last_only, "add up all f"),
-            (_every_step, "it is a fast momentum"),
-            (lambda g, f, beta: (-_slow(g, f, beta)[0], _slow(g, f, beta)[1]), "The sign is turned"),
+            *((partial(_slipping, slip=slip), hint) for slip, hint in _WINDOWS.items()),
             (lambda g, f, beta: (_slow(g, f, beta)[0], 0 * g[0]), "must not be lost"),
+            (lambda g, f, beta: (_slow(g, f, beta)[0], g.sum(0)), "emptied when m2 takes it in"),
+            (lambda g, f, beta: (_slow(g, f, beta)[0], g[-f:].sum(0)), "not open any more"),
+            (lambda g, f, beta: (_slow(g, f, beta)[0], (1 - beta) * _slow(g, f, beta)[1]), "has no factor"),
+            (lambda g, f, beta: (_slow(g, f, beta)[0], g[-1]), "Only the newest gradient is in it"),
+            (lambda g, f, beta: (_slow(g, f, beta)[0], _slow(g, f, beta)[1] / 3), "not a mean"),
+            (lambda g, f, beta: _slow(g, f, beta)[::-1], "in the other order"),
+            (lambda g, f, beta: _slow(g, f, beta)[0], "return two things"),
+            (_adds_in_place, "you changed gradients in place"),
         ),
     ),
     Exercise(
@@ -217,26 +286,13 @@ EXERCISES = (
         "say which gradient is the newest that the slow clock lets act",
         check_newest,
         _newest,
-        (
-            (lambda step, f: f * (step // f), "acts from the next one on"),
-            (lambda step, f: step, "the step itself"),
-            (lambda step, f: f * -(-step // f), "still open"),
-            (lambda step, f: step - _newest(step, f), "asked is its number"),
-            (lambda step, f: max(_newest(step, f) - f, 0), "one window late"),
-        ),
+        tuple((lambda step, f, hint=hint: _newer(step, f)[hint], hint) for hint in _newer(23, 5)),
     ),
     Exercise(
         "09.3",
         "predict how much of an old task still acts",
         check_acts,
         _acts,
-        (
-            (lambda n, beta: beta**n, "Newton–Schulz comes after it"),
-            (lambda n, beta: _acts(n, beta, steps=0), "before the five steps"),
-            (lambda n, beta: _acts(n, beta, normalised=False), "starts from m/‖m‖"),
-            (lambda n, beta: _acts(n, beta, "cubic"), "cubic polynomial"),
-            (lambda n, beta: _acts(n, beta, steps=1), "five times"),
-            (lambda n, beta: 1.0, "Exactly 1"),
-        ),
+        tuple((lambda n, beta, hint=hint: _other_acts(n, beta)[hint], hint) for hint in _other_acts(10, 0.9)),
     ),
 )

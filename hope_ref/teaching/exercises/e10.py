@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from hope_ref.common.validation import Array
-from hope_ref.teaching.exercise import Exercise, ask, must_equal
+from hope_ref.teaching.exercise import Exercise, WrongAnswer, ask, must_equal
 
 ETA, ALPHA = 0.6, 0.9
 
 
-def _chunk() -> tuple[Array, Array, Array]:
+def _chunk(count: int = 5, alpha: float = ALPHA) -> tuple[Array, Array, Array, float, float]:
     rng = np.random.default_rng(1001)
-    k, v = (z / np.linalg.norm(z, axis=1, keepdims=True) for z in rng.normal(size=(2, 5, 3)))
-    return 0.5 * rng.normal(size=(3, 3)), k, v
+    k, v = (z / np.linalg.norm(z, axis=1, keepdims=True) for z in rng.normal(size=(2, count, 3)))
+    return 0.5 * rng.normal(size=(3, 3)), k, v, ETA, alpha
 
 
 def _slope(w: Array, k: Array, target: Array) -> Array:
@@ -39,53 +40,110 @@ def _literal(w: Array, k: Array, v: Array, eta: float, alpha: float) -> Array:
     return w
 
 
-def _loop(
-    w: Array,
-    k: Array,
-    v: Array,
-    eta: float,
-    alpha: float,
-    *,
-    target: str = "frozen",
-    gradient: str = "frozen",
-    erase: str = "moving",
-    skip: bool = True,
-) -> Array:
+def _read_chunk(w: Array, k: Array, v: Array, eta: float, alpha: float) -> Array:
     frozen = w
     for key, value in zip(k, v, strict=True):
-        states = {"frozen": frozen, "moving": w, "none": np.zeros((3, 3))}
-        wanted = (value if skip else 0) + states[target] @ value
-        error = (key if skip else 0) + states[gradient] @ key - wanted
-        w = alpha * w - eta * np.outer(states[erase] @ key + error, key)
+        error = key + frozen @ key - (value + frozen @ value)
+        w = alpha * w - eta * np.outer(w @ key + error, key)
     return w
+
+
+def _loop(w: Array, k: Array, v: Array, eta: float, alpha: float, slip: str) -> Array:
+    """W after the chunk: w ← α w - η (erased + error) kᵀ, with a slip by its name."""
+    start, kept = w, {"no α": 1.0, "α all": 1.0}.get(slip, alpha)
+    for key, value in zip(k, v, strict=True):
+        asked = w if slip in ("all moving", "target moving") else start
+        erring = w if slip in ("all moving", "error moving") else start
+        skip = 0 if slip == "no skip" else 1
+        target = {
+            "plain target": value,
+            "W v alone": asked @ value,
+            "target of k": key + asked @ key,
+        }.get(slip, skip * value + asked @ value)
+        error = {
+            "no skip in the error": erring @ key,
+            "no answer": 0 * key,
+        }.get(slip, skip * key + erring @ key) - target
+        error = {"twice": 2 * error, "up": -error}.get(slip, error)
+        erased = {
+            "erase frozen": start @ key,
+            "no erase": 0 * key,
+            "erase with skip": key + w @ key,
+            "erase decayed": alpha * w @ key,
+        }.get(slip, w @ key)
+        step = np.outer(key, erased + error) if slip == "transposed" else np.outer(erased + error, key)
+        if slip == "no η in the erase":
+            step = np.outer(erased / eta + error, key)
+        old = start if slip == "all from the copy" else w
+        w = {"α all": alpha * (w - eta * step), "1 - α": (1 - alpha) * w - eta * step}.get(
+            slip, kept * old - eta * step
+        )
+    return w
+
+
+_READ = {
+    "plain target": "The target is v itself: v̂ is what the memory answers to v, v + W v.",
+    "W v alone": "The skip is missing in the target: v̂ = M(v) = v + W v.",
+    "target of k": "The memory is asked for its answer to v, not to k: v̂ = v + W v.",
+    "all moving": "Targets and gradients are taken at the moving state: inside a chunk both come from the copy. "
+    "(If you change W in place, the copy must be w.copy().)",
+    "target moving": "The target is made by the moving state: v̂ = M(v) with the copy.",
+    "error moving": "The error M(k) - v̂ is taken at the moving state: the gradient belongs to the copy.",
+    "erase frozen": "The erase term reads the copy: W k kᵀ is no gradient, it acts on the moving state.",
+    "no erase": "The erase term is missing: W (α I - η k kᵀ), not α W alone.",
+    "erase with skip": "You erase M(k) with its skip, k + W k: the erase term is W k kᵀ, without it.",
+    "erase decayed": "You decay before you erase: the erase term is W k kᵀ with W as it was.",
+    "no η in the erase": "η multiplies the erase term, too: W (α I - η k kᵀ).",
+    "no skip": "The skip is missing: M(z) = z + W z, for k and for v.",
+    "no skip in the error": "The skip is missing in the error: M(k) = k + W k.",
+    "no answer": "The error is M(k) - v̂; you add -v̂ alone.",
+    "twice": "The factor 2 is not there: the loss has a ½, so its gradient is (M(k) - v̂) kᵀ.",
+    "up": "You climb: the step goes against the gradient, -η (M(k) - v̂) kᵀ.",
+    "no α": "There is no forgetting in it: α multiplies W.",
+    "α all": "α multiplies the old W only; erase and gradient come in whole.",
+    "1 - α": "α = 1 must keep everything: W is multiplied by α, not by 1 - α.",
+    "transposed": "The outer product is turned round: what is erased and written stands in rows, kᵀ in columns.",
+    "all from the copy": "Each write starts from the copy, so that only the last one is left: write into the moving W.",
+}
 
 
 def check_chunk(function: Any) -> None:
     """(w, k, v, eta, alpha) -> W after the chunk: compared with [P 88] and differences of the loss."""
-    w, k, v = _chunk()
-    given = (w, k, v, ETA, ALPHA)
-    must_equal(
-        "W",
-        ask(function, *given),
-        _literal(*given),
-        {
-            "The target is v itself: v̂ is what the memory answers to v, v + W v.": _loop(
-                *given, target="none"
-            ),
-            "Targets and gradients are taken at the moving state: inside a chunk both come from the copy.": _loop(
-                *given, target="moving", gradient="moving"
-            ),
-            "The target is made by the moving state: v̂ = M(v) with the copy.": _loop(*given, target="moving"),
-            "The error M(k) - v̂ is taken at the moving state: the gradient belongs to the copy.": _loop(
-                *given, gradient="moving"
-            ),
-            "The erase term reads the copy: W k kᵀ is no gradient, it acts on the moving state.": _loop(
-                *given, erase="frozen"
-            ),
-            "The erase term is missing: W (α I - η k kᵀ), not α W alone.": _loop(*given, erase="none"),
-            "The skip is missing: M(z) = z + W z, for k and for v.": _loop(*given, skip=False),
-        },
-    )
+    if not callable(function):
+        ask(function)
+    repeated = _chunk()
+    repeated[1][1:3] = repeated[1][0]
+    for what, given in (
+        ("W", _chunk()),
+        ("a chunk of one token: W", _chunk(1)),
+        ("α = 0: W", _chunk(4, 0.0)),
+        ("α = 1, one key three times: W", (*repeated[:4], 1.0)),
+    ):
+        own: list[Any] = [np.array(a) if isinstance(a, np.ndarray) else a for a in given]
+        with np.errstate(all="ignore"):
+            got = ask(lambda own=own: function(*own))
+        likely = {hint: _loop(*given, slip=slip) for slip, hint in _READ.items()}
+        must_equal(what, got, _literal(*given), likely)
+        for name, before, after in zip(("w", "k", "v"), given, own, strict=False):
+            if isinstance(before, np.ndarray) and not np.array_equal(before, after):
+                raise WrongAnswer(
+                    f"right values, but you changed {name} in place; the caller still needs it. Make a new array."
+                )
+
+
+def _writes_in_place(w: Array, k: Array, v: Array, eta: float, alpha: float) -> Array:
+    frozen = w.copy()
+    for key, value in zip(k, v, strict=True):
+        error = key + frozen @ key - (value + frozen @ value)
+        w[...] = alpha * w - eta * np.outer(w @ key + error, key)
+    return w
+
+
+def _copy_is_none(w: Array, k: Array, v: Array, eta: float, alpha: float) -> Array:
+    frozen = w
+    for key, value in zip(k, v, strict=True):
+        w[...] = alpha * w - eta * np.outer(w @ key + key + frozen @ key - value - frozen @ value, key)
+    return w
 
 
 def _farthest(eta: float, alpha: float, c: float) -> float:
@@ -143,28 +201,54 @@ def _by_differences(k: float, v: float, q: float, eta: float, alpha: float) -> A
     return np.array(found)
 
 
+def _derivatives(k: float, v: float, q: float, eta: float, alpha: float) -> Array:
+    stop = alpha - 2 * eta * k**2
+    return np.array([q * (stop + eta * v * k), q * stop])
+
+
+def _other_derivatives(k: float, v: float, q: float, eta: float, alpha: float) -> dict[str, Array]:
+    """Hint -> (flow, stop) of this mistake, from the differences."""
+    flow, stop = _by_differences(k, v, q, eta, alpha)
+    square, through = q * eta * k * k, q * eta * v * k
+    pair = np.array([flow, stop])
+    return {
+        "The two are swapped: flow lets the derivative through the target.": pair[::-1],
+        "Both are the same: with flow v̂ = v + w₀ v depends on w₀, too.": np.array([stop, stop]),
+        "Both are the same: with stop v̂ is a number, and its derivative is 0.": np.array([flow, flow]),
+        "The error M(k) - v̂ depends on w₀ as well: it erases a second time.": pair + square,
+        "η k² is there twice, not three times: once from the erase and once from the error.": pair - square,
+        "Both η k² are missing: the erase and the error M(k) depend on w₀.": pair + 2 * square,
+        "Erase and error enter with a minus: α - 2ηk².": pair + 4 * square,
+        "Through the target it grows: u = v̂ - M(k), so the sign is plus.": np.array([stop - through, stop]),
+        "The target brings η v k: its derivative is v, not v̂ and not k.": np.array([stop + square, stop]),
+        "The target brings η v k; you left k out.": np.array([stop + through / k, stop]),
+        "The target brings η v k; you left η out.": np.array([stop + through / eta, stop]),
+        "The loss has a ½: the gradient has no 2.": np.array([flow - square + through, stop - square]),
+        "With flow the target comes on top of all other terms: stop + q η v k.": np.array([through, stop]),
+        "α is missing: w₀ itself is kept with α.": pair - q * alpha,
+        "α multiplies w₀, nothing else.": np.array(
+            [q * alpha + alpha * (flow - q * alpha), q * alpha + alpha * (stop - q * alpha)]
+        ),
+        "The read multiplies by q.": pair / q,
+        "q itself does not depend on w₀: o = q + w₁ q, and the derivative of its first term is 0.": pair + q,
+    }
+
+
 def check_derivatives(function: Any) -> None:
     """(k, v, q, eta, alpha) -> (flow, stop): compared with differences of the literal write."""
-    for given in ((0.8, 1.5, 0.7, 0.5, 0.9), (1.2, -0.6, 1.1, 0.3, 1.0)):
-        k, v, q, eta, _ = given
-        flow, stop = _by_differences(*given)
-        through = q * eta * v * k
-        must_equal(
-            "(∂o/∂w₀ with flow, with stop)",
-            ask(function, *given),
-            np.array([flow, stop]),
-            {
-                "The two are swapped: flow lets the derivative through the target.": np.array([stop, flow]),
-                "Both are the same: with flow v̂ = v + w₀ v depends on w₀, too.": np.array([stop, stop]),
-                "The error M(k) - v̂ depends on w₀ as well: it erases a second time.": np.array(
-                    [flow + q * eta * k * k, stop + q * eta * k * k]
-                ),
-                "Through the target it grows: u = v̂ - M(k), so the sign is plus.": np.array(
-                    [stop - through, stop]
-                ),
-                "The read multiplies by q.": np.array([flow, stop]) / q,
-            },
-        )
+    for given in (
+        (0.8, 1.5, 0.7, 0.5, 0.9),
+        (1.2, -0.6, 1.1, 0.3, 1.0),
+        (0.5, 0.4, -2.0, 1.3, 0.0),
+        (0.0, 1.5, 0.7, 0.5, 0.9),
+    ):
+        got = ask(function, *given)
+        if isinstance(got, int | float | np.number) or getattr(got, "shape", None) == ():
+            raise WrongAnswer(
+                "return two numbers, with flow and with stop; an array, a tuple or a list will do."
+            )
+        likely = {} if given[0] == 0 else _other_derivatives(*given)
+        must_equal("(∂o/∂w₀ with flow, with stop)", got, _by_differences(*given), likely)
 
 
 EXERCISES = (
@@ -172,19 +256,13 @@ EXERCISES = (
         "10.1",
         "let a linear memory read a chunk of its own targets",
         check_chunk,
-        lambda w, k, v, eta, alpha: _loop(w, k, v, eta, alpha),
+        _read_chunk,
         (
-            (lambda *given: _loop(*given, target="none"), "target is v itself"),
-            (
-                lambda *given: _loop(*given, target="moving", gradient="moving"),
-                "inside a chunk both come from the copy",
-            ),
-            (lambda *given: _loop(*given, target="moving"), "made by the moving state"),
-            (lambda *given: _loop(*given, gradient="moving"), "the gradient belongs to the copy"),
-            (lambda *given: _loop(*given, erase="frozen"), "acts on the moving state"),
-            (lambda *given: _loop(*given, erase="none"), "erase term is missing"),
-            (lambda *given: _loop(*given, skip=False), "skip is missing"),
+            *((partial(_loop, slip=slip), hint) for slip, hint in _READ.items()),
+            (_copy_is_none, "the copy must be w.copy()"),
+            (_writes_in_place, "you changed w in place"),
             (lambda w, k, v, eta, alpha: k @ w, "it should be (3, 3)"),
+            (lambda *given: _read_chunk(*given).astype(np.float32), "float32"),
         ),
     ),
     Exercise(
@@ -207,35 +285,13 @@ EXERCISES = (
         "10.3",
         "differentiate an output through a write, with and without the target",
         check_derivatives,
-        lambda k, v, q, eta, alpha: np.array(
-            [q * (alpha - 2 * eta * k**2 + eta * v * k), q * (alpha - 2 * eta * k**2)]
-        ),
+        _derivatives,
         (
-            (
-                lambda k, v, q, eta, alpha: np.array(
-                    [q * (alpha - 2 * eta * k**2), q * (alpha - 2 * eta * k**2 + eta * v * k)]
-                ),
-                "swapped",
+            *(
+                (lambda *given, hint=hint: _other_derivatives(*given)[hint], hint)
+                for hint in _other_derivatives(0.8, 1.5, 0.7, 0.5, 0.9)
             ),
-            (lambda k, v, q, eta, alpha: np.full(2, q * (alpha - 2 * eta * k**2)), "Both are the same"),
-            (
-                lambda k, v, q, eta, alpha: np.array(
-                    [q * (alpha - eta * k**2 + eta * v * k), q * (alpha - eta * k**2)]
-                ),
-                "erases a second time",
-            ),
-            (
-                lambda k, v, q, eta, alpha: np.array(
-                    [q * (alpha - 2 * eta * k**2 - eta * v * k), q * (alpha - 2 * eta * k**2)]
-                ),
-                "the sign is plus",
-            ),
-            (
-                lambda k, v, q, eta, alpha: np.array(
-                    [alpha - 2 * eta * k**2 + eta * v * k, alpha - 2 * eta * k**2]
-                ),
-                "multiplies by q",
-            ),
+            (lambda *given: _derivatives(*given)[0], "a tuple or a list will do"),
         ),
     ),
 )

@@ -1,1 +1,1 @@
-"""The figures: what each one measures, and how it is drawn. One module per notebook."""
+"""The figures: what each one measures, and how it is drawn. One module per subject."""

@@ -16,7 +16,6 @@ from hope_ref.parallel.chunks import decays
 from hope_ref.reference.chunks import chunk_recurrence, frozen_gradients, recurrence
 from hope_ref.reference.titans import start, titans
 from hope_ref.teaching.figures import BLACK, BLUE, GREEN, ORANGE, PURPLE, VERMILION, figure
-from hope_ref.teaching.gallery.delta_rule import recall_error
 from hope_ref.teaching.gallery.linear_attention import unit_keys
 
 Mask = npt.NDArray[np.bool_]
@@ -241,6 +240,11 @@ class Batch(NamedTuple):
     exact: dict[float, Array]  # by η: the delta rule, one solve per chunk
     linear: dict[float, float]  # by η: linear attention, M = η Σ v kᵀ over all rounds
     pairs: int
+
+
+def recall_error(memory: Array, keys: Array, values: Array) -> float:
+    """Root mean squared error of the answers to all keys, relative to the values."""
+    return float(np.sqrt(((keys @ memory.T - values) ** 2).sum() / (values**2).sum()))
 
 
 @lru_cache(maxsize=1)

@@ -1,4 +1,4 @@
-"""Figures of notebook 02: the delta rule as a projection, its stability, an overwrite, and recall after several passes."""
+"""Figures on the delta rule: the write as a projection, its stability, and an overwrite."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from matplotlib.patches import Rectangle
 from hope_ref.common.validation import Array
 from hope_ref.reference.delta_rule import delta_rule
 from hope_ref.reference.linear_attention import linear_attention
-from hope_ref.teaching.figures import BLACK, BLUE, GREEN, ORANGE, PURPLE, VERMILION, figure
-from hope_ref.teaching.gallery.linear_attention import heat_map as heat_map
+from hope_ref.teaching.figures import BLACK, BLUE, GREEN, PURPLE, VERMILION, figure
 from hope_ref.teaching.gallery.linear_attention import unit_keys
 
 
@@ -207,71 +206,12 @@ def overwrite(data: Overwrite | None = None) -> Figure:
     return picture
 
 
-class Recall(NamedTuple):
-    """What figure ``recall_after_passes`` shows: relative recall error, mean over seeds."""
-
-    pairs: Array  # (N,) numbers of stored pairs
-    linear: Array  # (N,) linear attention
-    passes: tuple[int, ...]
-    delta: Array  # (passes, N) the delta rule with η = 1 after so many passes
-    best: Array  # (N,) least squares: no matrix does better
-    width: int
-
-
-def recall_error(memory: Array, keys: Array, values: Array) -> float:
-    """Root mean squared error of the answers to all keys, relative to the values."""
-    return float(np.sqrt(((keys @ memory.T - values) ** 2).sum() / (values**2).sum()))
-
-
-def recall_after_passes_data(
-    width: int = 32, seeds: int = 4, passes: tuple[int, ...] = (1, 10, 100)
-) -> Recall:
-    """Store N random pairs by linear attention, by passes of the delta rule, and by least squares."""
-    pairs = (1, 2, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 48)
-    linear, best = np.zeros((seeds, len(pairs))), np.zeros((seeds, len(pairs)))
-    delta = np.zeros((seeds, len(passes), len(pairs)))
-    for seed, column in np.ndindex(seeds, len(pairs)):
-        rng, shape = np.random.default_rng(seed), (pairs[column], 8)
-        keys, values = unit_keys(pairs[column], width, rng), rng.normal(size=shape)
-        linear[seed, column] = recall_error(linear_attention(keys, keys, values)[1], keys, values)
-        fitted: Array = np.linalg.pinv(keys) @ values  # (d_k, d_v)
-        best[seed, column] = recall_error(fitted.T, keys, values)
-        memory, done = np.zeros((8, width)), 0
-        for row, count in enumerate(passes):
-            many = (count - done, 1)
-            often, wanted = np.tile(keys, many), np.tile(values, many)
-            _, memory = delta_rule(often, often, wanted, 1.0, memory)
-            delta[seed, row, column], done = recall_error(memory, keys, values), count
-    return Recall(np.array(pairs, dtype=float), linear.mean(0), passes, delta.mean(0), best.mean(0), width)
-
-
-@figure(
-    "recall_after_passes",
-    alt="Relative recall error against stored pairs, 32-dimensional random keys. The delta rule after one "
-    "pass is somewhat below linear attention; after 10 and 100 passes it stays near zero for more pairs, "
-    "and past 32 every curve rises.",
-    caption="One pass helps a little, because each write disturbs the earlier ones again; several passes "
-    "drive the error to zero below d_k pairs, more slowly the closer N is to d_k. Beyond d_k no matrix can "
-    "answer them all.",
-)
-def recall_after_passes(data: Recall | None = None) -> Figure:
-    """Recall error against the number of pairs, linear attention and passes of the delta rule."""
-    data = data or recall_after_passes_data()
-    picture, axes = plt.subplots(figsize=(7.4, 3.9))
-    axes.axvline(data.width, color="0.8", linewidth=1)
-    axes.text(data.width + 0.4, 1.16, f"d_k = {data.width}", color="0.4")
-    axes.plot(data.pairs, data.linear, color=VERMILION, marker="o", linestyle=":")
-    axes.annotate("linear attention", (20, 0.83), color=VERMILION, ha="right")
-    styles = zip(data.passes, data.delta, (ORANGE, PURPLE, BLUE), "^Ds", ("-.", "--", "-"), strict=True)
-    for _, row, colour, marker, line in styles:
-        axes.plot(data.pairs, row, color=colour, marker=marker, linestyle=line, linewidth=1.8)
-    edge = data.pairs[-1] + 0.8
-    axes.annotate("delta rule, 1 pass", (edge, data.delta[0, -1]), color="#A06A00", va="center")
-    axes.annotate("10 and 100 passes", (edge, data.delta[-1, -1]), color=BLUE, va="center")
-    axes.text(26, 0.31, "10 passes", color="#9A4F7E", ha="right")
-    axes.text(29.6, 0.045, "100", color=BLUE)
-    axes.plot(data.pairs, data.best, color="0.45", linewidth=1.4)
-    axes.annotate("best matrix", (edge, data.best[-1]), color="0.35", va="center")
-    axes.set(xlabel="stored pairs N", ylabel="relative recall error", xlim=(0, 64), ylim=(-0.04, 1.3))
-    axes.set_title("Recall: look before you write, and look again")
-    return picture
+def heat_map(axis: Any, matrix: Array) -> None:
+    """A small matrix with its numbers written in, so that it reads in greyscale and aloud."""
+    axis.imshow(matrix, cmap="cividis", vmin=-1, vmax=1)
+    for (i, j), value in np.ndenumerate(matrix):
+        axis.text(
+            j, i, f"{value:g}", ha="center", va="center", fontsize=8, color="black" if value > 0 else "white"
+        )
+    axis.set(xticks=[], yticks=[])
+    axis.grid(False)

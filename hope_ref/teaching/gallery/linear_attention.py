@@ -1,8 +1,8 @@
-"""Figures of notebook 01: a memory as a sum of associations, its masked scores, and its interference."""
+"""The figure on linear attention: the interference of its associations."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib import pyplot as plt
@@ -75,85 +75,4 @@ def interference(data: Interference | None = None) -> Figure:
     axes.text(data.width + 0.8, 0.03, f"d_k = {data.width}", color="0.4")
     axes.set(xlabel="stored pairs N", ylabel="relative recall error", ylim=(-0.04, 1.5), xlim=(0, 66))
     axes.set_title("Interference: how much a memory of sums forgets")
-    return picture
-
-
-class SumOfAssociations(NamedTuple):
-    """What figure ``sum_of_associations`` shows: three outer products and the memory that holds them."""
-
-    associations: Array  # (3, d_v, d_k)
-    memory: Array  # (d_v, d_k)
-
-
-def sum_of_associations_data() -> SumOfAssociations:
-    """Three pairs with orthogonal keys, so that each association keeps its own columns."""
-    keys = np.eye(6)[[0, 2, 5]]
-    values = np.array([[1.0, 0.5, -0.5, 0.0], [-1.0, 0.0, 0.5, 1.0], [0.5, -1.0, 1.0, -0.5]])
-    _, memory = linear_attention(keys, keys, values)
-    return SumOfAssociations(np.einsum("ti,tj->tij", values, keys), memory)
-
-
-@figure(
-    "sum_of_associations",
-    alt="Three four-by-six matrices, each with one non-zero column, the value standing in the column that its key points "
-    "to, and a fourth matrix, their sum, which holds all three columns side by side without overlap.",
-    caption="A linear-attention memory is just the sum of its associations v kᵀ: with orthogonal keys each "
-    "keeps a place of its own.",
-)
-def sum_of_associations(data: SumOfAssociations | None = None) -> Figure:
-    """Three outer products and their sum."""
-    data = data or sum_of_associations_data()
-    picture, axes = plt.subplots(1, 4, figsize=(8.2, 2.3))
-    titles = ["v₁ k₁ᵀ", "+  v₂ k₂ᵀ", "+  v₃ k₃ᵀ", "=  M₃"]
-    for axis, matrix, title in zip(axes, [*data.associations, data.memory], titles, strict=True):
-        heat_map(axis, matrix)
-        axis.set_title(title)
-    axes[0].set(xlabel="key index", ylabel="value index")
-    return picture
-
-
-def heat_map(axis: Any, matrix: Array) -> None:
-    """A small matrix with its numbers written in, so that it reads in greyscale and aloud."""
-    axis.imshow(matrix, cmap="cividis", vmin=-1, vmax=1)
-    for (i, j), value in np.ndenumerate(matrix):
-        axis.text(
-            j, i, f"{value:g}", ha="center", va="center", fontsize=8, color="black" if value > 0 else "white"
-        )
-    axis.set(xticks=[], yticks=[])
-    axis.grid(False)
-
-
-class MaskedScores(NamedTuple):
-    """What figure ``masked_scores`` shows: who reads how much of whom, without and with retention."""
-
-    kept: Array  # (T, T) mask of linear attention
-    decayed: Array  # (T, T) the same times the retentions between write and read
-    alpha: float
-
-
-def masked_scores_data(length: int = 12, alpha: float = 0.75) -> MaskedScores:
-    """The weight that a write at s still has at t: 1 for s <= t without retention, α^(t-s) with it."""
-    t, s = np.indices((length, length))
-    return MaskedScores((s <= t).astype(float), np.where(s <= t, alpha ** (t - s).astype(float), 0.0), alpha)
-
-
-@figure(
-    "masked_scores",
-    alt="Two twelve-by-twelve triangular weight matrices, query token down, written token across. Without retention every "
-    "past token counts fully; with a retention of 0.75 the weight fades with the distance from the diagonal.",
-    caption="The mask makes it causal: row t sees only writes up to t. Retention multiplies a write by α at "
-    "every later step, so old columns fade.",
-)
-def masked_scores(data: MaskedScores | None = None) -> Figure:
-    """The mask of the parallel form, without and with retention."""
-    data = data or masked_scores_data()
-    picture, axes = plt.subplots(1, 2, figsize=(7.4, 3.5))
-    for axis, matrix, title in zip(
-        axes, [data.kept, data.decayed], ["α = 1: tril of ones", f"α = {data.alpha}: αᵗ⁻ˢ"], strict=True
-    ):
-        image = axis.imshow(matrix, vmin=0, vmax=1)
-        axis.set(xlabel="written at s", title=title)
-        axis.grid(False)
-    axes[0].set_ylabel("read at t")
-    picture.colorbar(image, ax=axes, label="weight of the write", shrink=0.85)
     return picture
