@@ -415,6 +415,12 @@ def _leaks(terms: dict[tuple[int, int], Any]) -> Model:
     return model
 
 
+def _rounds_anew(x: Array) -> Array:
+    """A causal sum whose last digits depend on the whole sequence, as those of one large product may."""
+    noise: Array = 1e-13 * np.sin(1e3 * x.sum() + np.arange(x.size).reshape(x.shape))
+    return np.cumsum(x, axis=0) + noise
+
+
 LENGTH = 12
 MODELS: tuple[tuple[str, Model, int | None], ...] = (
     ("a causal sum", _reading(lambda t: t + 1), None),
@@ -427,6 +433,7 @@ MODELS: tuple[tuple[str, Model, int | None], ...] = (
     ("output 1 sees token 2, output 0 sees token 10", _leaks({(1, 2): 1, (0, 10): 1}), 0),
     ("output 4 sees the second entry of token 7", _leaks({(4, 7): np.array([[0, 1], [0, 0]])}), 4),
     ("the second entry of output 4 sees token 7", _leaks({(4, 7): np.array([[0, 0], [1, 0]])}), 4),
+    ("a causal sum that is rounded anew in each run, by 1e-13", _rounds_anew, None),
     ("output 3 sees the difference of tokens 5 and 6", _leaks({(3, 5): 1, (3, 6): -1}), 3),
 )
 
@@ -439,7 +446,7 @@ def _search(model: Model, x: Array, slip: str = "") -> Any:
         other = x.copy()
         other[s, : 1 if slip == "first entry" else None] += 1.0
         change = np.abs(model(other) - before)[:, : 1 if slip == "first column" else None].max(axis=1)
-        moved[:, s] = change > (0.01 if slip == "coarse" else 1e-9)
+        moved[:, s] = change > {"coarse": 0.01, "exact": 0.0}.get(slip, 1e-9)
     if slip == "at once":
         for t in range(count):
             other = x.copy()
@@ -475,6 +482,7 @@ _SEARCHES = {
     "at once": "Change one token at a time: a difference of two later tokens stays the same if both move alike.",
     "first entry": "Change the whole token: a leak may pass through one of its entries only.",
     "first column": "Look at the whole output: a leak may show in one of its entries only.",
+    "exact": "That is rounding, not a leak: a movement must be larger than rounding, say 1e-9.",
     "coarse": "A small change is a change: allow for rounding, and no more.",
     "token": "Return the output that moved, not the token that was changed.",
     "by token": "Another token moves an earlier output: return the smallest output that moves with any later token.",

@@ -153,7 +153,7 @@ SUSPECTS = (
     Suspect("in which five outputs hear a later token", {2: 9, 4: 6, 5: 6, 7: 10, 8: 10}),
     Suspect("whose output 6 hears token 9 by about a millionth", {6: 9}, 2e-6),
     Suspect("whose output 1 hears token 2 and whose output 0 hears token 10", {0: 10, 1: 2}),
-    Suspect("that hears the past alone", {}),
+    Suspect("that hears the past alone, up to rounding", {}, noise=1e-13),
 )
 
 
@@ -262,7 +262,7 @@ def check_leak(function: Any) -> None:
         if want is None:
             if got is not None:
                 raise WrongAnswer(
-                    f"{what} is {got!r}, expected None: no output before the changed token moves."
+                    f"{what} is {got!r}, expected None: no output before the changed token moves by more than rounding."
                 )
         elif got is None:
             hint = next((hint for hint, value in likely.items() if value is None), SEARCH)
