@@ -19,7 +19,7 @@ SAID_OTHERWISE = (
     (r"\{aligned\}", "{align*}"),
     (r"\\square(?![a-zA-Z])", "□"),
 )
-# Browsers draw a brace as wide as an equation badly, or not at all: site.css draws a bracket under what has this class.
+# Browsers draw a brace as wide as an equation badly, or not at all: math.css draws a bracket under what has this class.
 BRACE = re.compile(r"<mo>&#x23DF;</mo></munder>")
 CHILDREN = dict.fromkeys(("mfrac", "mroot", "msub", "msup", "munder", "mover"), 2) | {
     "msubsup": 3,

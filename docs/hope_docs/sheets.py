@@ -16,16 +16,14 @@ title or a purpose, or with a heading under which nothing stands, is an error th
 from __future__ import annotations
 
 import re
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markdown_it import MarkdownIt
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 
-from hope_docs import notebooks
+from hope_docs import notebooks, pages
 from hope_docs.mathml import mathml
 from hope_docs.slides import blocks
 
@@ -167,26 +165,7 @@ def sheet(path: Path) -> Sheet:
 
 def make(out: Path, root: Path = HERE.parent) -> int:
     """A sheet for each notebook, a page that lists them, and the style and the font beside them."""
-    if out.exists():
-        shutil.rmtree(out)
-    shutil.copytree(HERE / "static" / "math", out / "math")
-    for file in (HERE / "sheets" / "sheets.css", HERE / "static" / "icon.svg"):
-        shutil.copy(file, out)
-    loader = jinja2.FileSystemLoader(HERE / "sheets")
-    pages = jinja2.Environment(loader=loader, autoescape=False, trim_blocks=True, lstrip_blocks=True)
+    pages.begin(out, HERE / "sheets" / "sheets.css")
     sheets = [sheet(path) for path in sorted((root / "notebooks").glob("*.ipynb"))]
-    for one in sheets:
-        _write(
-            out / f"{one.name}.html",
-            pages.get_template("sheet.html").render(sheet=one, plain=_plain(one.title)),
-        )
-    _write(out / "index.html", pages.get_template("index.html").render(sheets=sheets))
+    pages.write(out, HERE / "sheets", "sheet", sheets)
     return 0
-
-
-def _plain(element: str) -> str:
-    return re.sub(r"<[^>]+>", "", element)
-
-
-def _write(file: Path, text: str) -> None:
-    file.write_text(text.rstrip() + "\n", encoding="utf-8")

@@ -23,14 +23,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markdown_it import MarkdownIt
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
-from hope_docs import notebooks
+from hope_docs import notebooks, pages
 from hope_docs.mathml import mathml
 
 HERE = Path(__file__).resolve().parents[1]
@@ -218,32 +217,13 @@ def _from_code(section: str, cell: Any, pictures: Path, name: str, whole: bool) 
 
 def make(out: Path, root: Path = HERE.parent) -> int:
     """A deck for each notebook of the course, a page that lists them, and everything that they need beside them."""
-    if out.exists():
-        shutil.rmtree(out)
+    pages.begin(out, HERE / "slides" / "slides.css")
     shutil.copytree(HERE / "slides" / "reveal", out / "reveal")
-    shutil.copytree(HERE / "static" / "math", out / "math")
-    for file in (HERE / "slides" / "slides.css", HERE / "static" / "icon.svg"):
-        shutil.copy(file, out)
     code = HtmlFormatter(style="tango").get_style_defs(".highlight")
     dark = HtmlFormatter(style="monokai").get_style_defs(".highlight")
     (out / "code.css").write_text(
         f"{code}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}\n", encoding="utf-8"
     )
-    loader = jinja2.FileSystemLoader(HERE / "slides")
-    pages = jinja2.Environment(loader=loader, autoescape=False, trim_blocks=True, lstrip_blocks=True)
     decks = [deck(path, out / "pictures") for path in sorted((root / "notebooks").glob("*.ipynb"))]
-    for one in decks:
-        _write(
-            out / f"{one.name}.html",
-            pages.get_template("deck.html").render(deck=one, plain=_plain(one.title)),
-        )
-    _write(out / "index.html", pages.get_template("index.html").render(decks=decks))
+    pages.write(out, HERE / "slides", "deck", decks)
     return 0
-
-
-def _plain(element: str) -> str:
-    return re.sub(r"<[^>]+>", "", element)
-
-
-def _write(file: Path, text: str) -> None:
-    file.write_text(text.rstrip() + "\n", encoding="utf-8")

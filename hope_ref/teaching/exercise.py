@@ -11,7 +11,7 @@ import linecache
 import pkgutil
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -153,6 +153,49 @@ def ask(function: Callable[..., Any], *arguments: Any) -> Any:
     if got is ...:
         raise NotImplementedError
     return got
+
+
+def ask_named(function: Any, arguments: Mapping[str, Any]) -> tuple[Any, list[str]]:
+    """`ask` with arguments by name: what it returned, and the names of the arrays that the function changed in place."""
+    if not callable(function):
+        ask(function)
+    copies = {name: np.array(a) if isinstance(a, np.ndarray) else a for name, a in arguments.items()}
+    got = ask(lambda: function(*copies.values()))
+    return got, changed(arguments, copies)
+
+
+def ask_shaped(function: Any, hint: str, **arguments: Any) -> Any:
+    """`ask_named`, with a hint where shapes do not fit; an answer that changes its arguments is refused."""
+    try:
+        with np.errstate(all="ignore"):
+            got, names = ask_named(function, arguments)
+    except WrongAnswer as wrong:
+        if isinstance(wrong.__cause__, ValueError):
+            raise WrongAnswer(f"{wrong} {hint}") from wrong.__cause__
+        raise
+    unchanged(names)
+    return got
+
+
+def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """The names of the arrays that are not what they were; a tuple counts as its arrays."""
+
+    def same(one: Any, other: Any) -> bool:
+        if isinstance(one, tuple):
+            return all(map(same, one, other))
+        return not isinstance(one, np.ndarray) or np.array_equal(
+            one, np.asarray(other), equal_nan=one.dtype.kind == "f"
+        )
+
+    return [name for name, value in before.items() if not same(value, after[name])]
+
+
+def unchanged(
+    names: Sequence[str], said: str = "you changed {} in place; the caller still needs it. Make a new array."
+) -> None:
+    """Refuse an answer that has changed what it was given; the first of the names takes the place of each {}."""
+    if names:
+        raise WrongAnswer(said.replace("{}", names[0]))
 
 
 def must_equal(

@@ -32,7 +32,6 @@ def unpacked(path: Path) -> str:
 def of_students(path: Path) -> dict[str, Any]:
     """The exercises of the packed module, run as one."""
     module = ModuleType(f"hope_ref.teaching.exercises.{path.stem}")
-    sys.modules["packed_for_students"] = module
     exec(checkers.packed(path.read_text(encoding="utf-8"), path.name), module.__dict__)
     return {entry.name: entry for entry in module.EXERCISES}
 

@@ -10,34 +10,10 @@ import numpy as np
 
 from hope_ref.common.validation import Array
 from hope_ref.teaching.checks import to_numpy
-from hope_ref.teaching.exercise import Exercise, WrongAnswer, ask, must_equal
+from hope_ref.teaching.exercise import Exercise, WrongAnswer, ask_shaped, must_equal
 
 WIDE = 1000  # entries of the vectors with which memory is measured: their outer product takes 8 MB
 NORMS = "½‖Mk - v‖² is the loss: a sum of squares, without a root."
-
-
-def _ask(function: Any, hint: str, **inputs: Array) -> Any:
-    """`ask`, with a hint where shapes do not fit; an answer that changes its inputs is refused."""
-    changed: list[str] = []
-
-    def watched(*arrays: Array) -> Any:
-        got = function(*arrays)
-        pairs = zip(inputs.items(), arrays, strict=True)
-        changed.extend(name for (name, before), after in pairs if not np.array_equal(before, after))
-        return got
-
-    if not callable(function):
-        return ask(function)
-    try:
-        with np.errstate(all="ignore"):
-            got = ask(watched, *inputs.values())
-    except WrongAnswer as wrong:
-        if isinstance(wrong.__cause__, ValueError):
-            raise WrongAnswer(f"{wrong} {hint}") from wrong.__cause__
-        raise
-    if changed:
-        raise WrongAnswer(f"you changed {changed[0]} in place; the caller still needs it. Make a new array.")
-    return got
 
 
 def _single(inputs: dict[str, Array]) -> dict[str, Array]:
@@ -101,7 +77,7 @@ def check_read_outer(function: Any) -> None:
     try:
         tracemalloc.reset_peak()
         before = tracemalloc.get_traced_memory()[0]
-        _ask(function, MEETS, **large)
+        ask_shaped(function, MEETS, **large)
         most = tracemalloc.get_traced_memory()[1] - before
     finally:
         if not traced:
@@ -119,7 +95,7 @@ def _read_as_matrix(
     """Compare with the matrix v kᵀ, built entry by entry, times q."""
     v, k, q = (to_numpy(inputs[name]) for name in "vkq")
     want = np.array([[value * key for key in k] for value in v]) @ q
-    got = _ask(function, MEETS, **inputs)
+    got = ask_shaped(function, MEETS, **inputs)
     shape = _shape(got)
     if shape == () and not isinstance(got, str):
         raise WrongAnswer("you returned one number. k · q says how strongly v comes out: multiply v by it.")
@@ -206,7 +182,9 @@ def _compare_slopes(
     bound: float = 1e-9,
 ) -> None:
     """Both parts against central differences."""
-    got = _ask(function, f"Here M is {inputs['M'].shape}, and e has as many entries as v. {BACK}", **inputs)
+    got = ask_shaped(
+        function, f"Here M is {inputs['M'].shape}, and e has as many entries as v. {BACK}", **inputs
+    )
     if not isinstance(got, tuple | list) or len(got) != 2:
         raise WrongAnswer("return two things: dM, dk.")
     exact = {name: to_numpy(array) for name, array in inputs.items()}
@@ -320,7 +298,9 @@ def check_largest_overlap(function: Any) -> None:
 def _compare_overlap(
     function: Any, what: str, x: Array, likely: dict[str, Any] | None = None, bound: float = 1e-9
 ) -> None:
-    got = _ask(function, "x has one vector in each row: lengths are norms along axis 1, as a column.", x=x)
+    got = ask_shaped(
+        function, "x has one vector in each row: lengths are norms along axis 1, as a column.", x=x
+    )
     if _shape(got) == () and to_numpy(got) > 1 + 1e-5:
         raise WrongAnswer(
             f"{what}the largest overlap is {float(got):.3g}, and no cosine is above 1: "

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hope_ref.common.validation import Array
-from hope_ref.teaching.exercise import Exercise, WrongAnswer, ask, must_equal
+from hope_ref.teaching.exercise import Exercise, WrongAnswer, ask, ask_named, must_equal, unchanged
 
 SHAPES = ("memory", "association", "answer", "scores", "outputs")
 
@@ -102,22 +102,9 @@ def check_bits(function: Any) -> None:
     )
     for what, logits, tokens in cases:
         with np.errstate(all="ignore"):
-            got = _left_alone(function, logits=logits, tokens=tokens)
+            got, names = ask_named(function, {"logits": logits, "tokens": tokens})
+            unchanged(names, "you changed {} in place: compute in a new array, the caller still needs it.")
             _bits_are(what, got, logits, tokens)
-
-
-def _left_alone(function: Any, **arrays: Array) -> Any:
-    """The learner's answer; WrongAnswer if it has changed what it was given."""
-    if not callable(function):
-        return ask(function)
-    given = {name: array.copy() for name, array in arrays.items()}
-    got = ask(lambda: function(*given.values()))
-    for name, array in arrays.items():
-        if not np.array_equal(given[name], array):
-            raise WrongAnswer(
-                f"you changed {name} in place: compute in a new array, the caller still needs it."
-            )
-    return got
 
 
 def _bits_are(what: str, got: Any, logits: Array, tokens: Array) -> None:

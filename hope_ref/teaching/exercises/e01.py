@@ -9,7 +9,7 @@ import numpy as np
 
 from hope_ref.common.validation import Array
 from hope_ref.teaching.checks import to_numpy
-from hope_ref.teaching.exercise import Exercise, WrongAnswer, ask, must_equal
+from hope_ref.teaching.exercise import Exercise, WrongAnswer, ask, ask_shaped, must_equal
 
 # --- how an answer was computed ---------------------------------------------------------------------------------------
 
@@ -85,32 +85,6 @@ def _tally(function: Any, *arrays: Array) -> dict[str, int]:
     return tally
 
 
-def _ask(function: Any, shapes: str, **inputs: Array) -> Any:
-    """`ask`, with a word on shapes where they do not fit; an answer that changes its inputs is refused."""
-    changed: list[str] = []
-
-    def watched(*arrays: Array) -> Any:
-        got = function(*arrays)
-        pairs = zip(inputs.items(), arrays, strict=True)
-        changed.extend(
-            name for (name, before), after in pairs if not np.array_equal(before, after, equal_nan=True)
-        )
-        return got
-
-    if not callable(function):
-        return ask(function)
-    try:
-        with np.errstate(all="ignore"):
-            got = ask(watched, *inputs.values())
-    except WrongAnswer as wrong:
-        if isinstance(wrong.__cause__, ValueError):
-            raise WrongAnswer(f"{wrong} {shapes}") from wrong.__cause__
-        raise
-    if changed:
-        raise WrongAnswer(f"you changed {changed[0]} in place; the caller still needs it. Make a new array.")
-    return got
-
-
 def _tokens(length: int = 6, seed: int = 101) -> tuple[Array, Array, Array]:
     rng = np.random.default_rng(seed)
     return rng.normal(size=(length, 3)), rng.normal(size=(length, 3)), rng.normal(size=(length, 2))
@@ -147,13 +121,13 @@ def check_read_all(function: Any) -> None:
         "Transformers scale by 1/√d_k; nothing is scaled here.": scores @ v / np.sqrt(3),
         "That is the average of the writes; the memory is their sum.": scores @ v / np.arange(1, 7)[:, None],
     }
-    must_equal("y", _ask(function, SHAPES, q=q, k=k, v=v), scores @ v, likely)
+    must_equal("y", ask_shaped(function, SHAPES, q=q, k=k, v=v), scores @ v, likely)
     for what, (q, k, v) in {
         "y of a single token": _tokens(1, 103),
         "y where token 0 is all zeros": tuple(x * (np.arange(5) > 0)[:, None] for x in _tokens(5, 104)),
     }.items():
         want = np.tril(q @ k.T) @ v
-        must_equal(what, _ask(function, SHAPES, q=q, k=k, v=v), want)
+        must_equal(what, ask_shaped(function, SHAPES, q=q, k=k, v=v), want)
     short, long = (_tally(function, *_tokens(length))["work"] for length in (64, 128))
     if long > 3 * short:
         raise WrongAnswer(
@@ -247,7 +221,7 @@ def check_forgetting(function: Any) -> None:
 
 
 def _forgets(function: Any, q: Array, k: Array, v: Array, alpha: Array) -> Any:
-    return _ask(function, SHAPES_OF_WEIGHTS, q=q, k=k, v=v, alpha=alpha)
+    return ask_shaped(function, SHAPES_OF_WEIGHTS, q=q, k=k, v=v, alpha=alpha)
 
 
 def _token_by_token(q: Array, k: Array, v: Array, alpha: Array) -> Array:
@@ -378,21 +352,23 @@ def check_named(function: Any) -> None:
     """(k, v) -> share of pairs that are named right: by a count that leaves ties open, on keys of any length."""
     k, v = _pairs(40, 8, 8, 103)
     share = float(np.mean(_named(k, v)))
-    must_equal("the share of 40 pairs", _ask(function, SHAPES_OF_ANSWERS, k=k, v=v), share, _misnamed(k, v))
+    must_equal(
+        "the share of 40 pairs", ask_shaped(function, SHAPES_OF_ANSWERS, k=k, v=v), share, _misnamed(k, v)
+    )
     by_hand = np.array([[1.0, 0.0], [0.0, 2.0], [0.6, 0.8]]), np.eye(3)
     for what, (k, v) in {
         "the share of three pairs, of which the third is drowned by the long key of the second": by_hand,
         "the share of one pair": _pairs(1, 3, 2, 108),
         "the share of 30 pairs with d_k = 6 and d_v = 4": _pairs(30, 6, 4, 109),
     }.items():
-        must_equal(what, _ask(function, SHAPES_OF_ANSWERS, k=k, v=v), _named(k, v))
+        must_equal(what, ask_shaped(function, SHAPES_OF_ANSWERS, k=k, v=v), _named(k, v))
     k, v = _pairs(12, 5, 4, 110)
     v[1], v[7] = v[0], v[6]  # two values stand twice: either of them may be named
     memory = v.T @ k
     scores = k @ memory.T @ v.T
     margin = np.diag(scores) - np.where(np.eye(12) > 0, -np.inf, scores).max(axis=1)
     least, most = np.mean(margin > 1e-9), np.mean(margin > -1e-9)
-    got = float(to_numpy(_ask(function, SHAPES_OF_ANSWERS, k=k, v=v)))
+    got = float(to_numpy(ask_shaped(function, SHAPES_OF_ANSWERS, k=k, v=v)))
     if not least - 1e-9 <= got <= most + 1e-9:
         raise WrongAnswer(
             f"where two values are equal, the share is {got:.3g}, expected {least:.3g} to {most:.3g}."

@@ -7,18 +7,9 @@ from typing import Any
 import numpy as np
 
 from hope_ref.common.validation import Array
-from hope_ref.teaching.exercise import Exercise, WrongAnswer, ask, must_equal
+from hope_ref.teaching.exercise import Exercise, WrongAnswer, ask, ask_named, must_equal
 
 MANY = 64  # tokens with which array operations are counted
-
-
-def _call(function: Any, arguments: dict[str, Any]) -> tuple[Any, list[str]]:
-    """What the learner's function returns on copies of the arguments, and the names of the arrays that it changed."""
-    if not callable(function):
-        ask(function)
-    copies = {name: np.array(a) if isinstance(a, np.ndarray) else a for name, a in arguments.items()}
-    got = ask(lambda: function(*copies.values()))
-    return got, [name for name, a in arguments.items() if not np.array_equal(copies[name], a)]
 
 
 def _unchanged(changed: list[str]) -> None:
@@ -82,7 +73,7 @@ def check_write(function: Any) -> None:
     """(M, k, v, eta, alpha) -> M: a key of length 2, then η = 0, α = 0, a key of zeros, float32."""
     case = _write_case()
     try:
-        got, changed = _call(function, case)
+        got, changed = ask_named(function, case)
     except WrongAnswer as stopped:
         if "(2,3) (3,2)" in str(stopped) or "(3,2) (2,3)" in str(stopped):
             raise WrongAnswer(
@@ -96,11 +87,11 @@ def check_write(function: Any) -> None:
         ("with α = 0", {**case, "alpha": 0.0}),
         ("with a key of zeros", {**case, "k": np.zeros(3)}),
     ):
-        got, changed = _call(function, other)
+        got, changed = ask_named(function, other)
         must_equal(f"{what} the new M", got, _written(**other))
         _unchanged(changed)
     must_equal(
-        "with float32 arrays the new M", _call(function, _single(case))[0], _written(**case), bound=1e-5
+        "with float32 arrays the new M", ask_named(function, _single(case))[0], _written(**case), bound=1e-5
     )
 
 
@@ -213,7 +204,7 @@ def _plain(value: Any) -> Any:
 def check_write_all(function: Any) -> None:
     """(M, k, v, eta) -> M after all writes: five tokens, one token, a rate and a key of 0, float32; without a loop."""
     case = _tokens(5)
-    got, changed = _call(function, case)
+    got, changed = ask_named(function, case)
     if np.shape(got) == case["v"].shape:
         raise WrongAnswer(
             "you returned one row per token: those are the writes w_t. The memory is M + Σ w_t k_tᵀ."
@@ -227,8 +218,10 @@ def check_write_all(function: Any) -> None:
         ("with η_2 = 0 and k_4 = 0", idle),
         ("from M = 0", {**case, "M": 0 * case["M"]}),
     ):
-        must_equal(f"{what} the last M", _call(function, other)[0], _loop(**other))
-    must_equal("with float32 arrays the last M", _call(function, _single(case))[0], _loop(**case), bound=1e-5)
+        must_equal(f"{what} the last M", ask_named(function, other)[0], _loop(**other))
+    must_equal(
+        "with float32 arrays the last M", ask_named(function, _single(case))[0], _loop(**case), bound=1e-5
+    )
     many = {name: _counted(value) for name, value in _tokens(MANY).items()}
     _Counted.operations = 0
     ask(lambda: function(*many.values()))
@@ -344,7 +337,7 @@ def _rate_mistakes(k: Array, v: Array, rates: Array) -> dict[str, float]:
 def check_best_rate(function: Any) -> None:
     """(k, v, rates) -> the rate: ten pairs; then orthogonal keys, one key with two values, two equally good rates."""
     case = _pairs()
-    got, changed = _call(function, case)
+    got, changed = ask_named(function, case)
     must_equal("the best rate", got, _best_rate(**case), _rate_mistakes(**case))
     _unchanged(changed)
     rates = np.array([1.5, 1.0, 0.5, 0.25])
@@ -369,7 +362,7 @@ def check_best_rate(function: Any) -> None:
             {"Of equally good rates return the smallest.": 1.5},
         ),
     ):
-        got, changed = _call(function, {"k": k, "v": v, "rates": some})
+        got, changed = ask_named(function, {"k": k, "v": v, "rates": some})
         must_equal(f"{what} the best rate", got, want, hints)
         _unchanged(changed)
 

@@ -9,27 +9,20 @@ import numpy as np
 
 from hope_ref.common.validation import Array
 from hope_ref.reference.gradient_descent import train_linear
-from hope_ref.teaching.exercise import Exercise, WrongAnswer, ask, must_equal
+from hope_ref.teaching.exercise import Exercise, WrongAnswer, ask, ask_named, must_equal, unchanged
 
 Memory = Callable[[Array], Array]  # inputs, (T, d_in) -> the values it writes, (T, d_out)
 
 
 def _ask_and_compare(function: Any, names: str, *arguments: Any) -> Any:
-    """`ask`, and a hint if the function changed one of its array arguments in place."""
-    copies: list[Any] = []
-
-    def observed(*own: Any) -> Any:
-        copies.extend(own)
-        return function(*own)
-
-    result = ask(observed if callable(function) else function, *arguments)
-    for name, before, after in zip(names.split(), arguments, copies, strict=True):
-        if isinstance(before, np.ndarray) and not np.array_equal(np.asarray(before), np.asarray(after)):
-            raise WrongAnswer(
-                f"you changed {name} in place: whoever called you has lost it. Work on {name}.copy(), "
-                f"and beware that `other = {name}` is only a second name for the same array."
-            )
-    return result
+    """`ask_named`; an answer that changed one of its array arguments in place is refused."""
+    got, spoilt = ask_named(function, dict(zip(names.split(), arguments, strict=True)))
+    unchanged(
+        spoilt,
+        "you changed {} in place: whoever called you has lost it. Work on {}.copy(), "
+        "and beware that `other = {}` is only a second name for the same array.",
+    )
+    return got
 
 
 # --- 03.1: the rank of an update --------------------------------------------------------------------------------------

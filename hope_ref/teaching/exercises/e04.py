@@ -10,7 +10,7 @@ import numpy as np
 
 from hope_ref.common.validation import Array
 from hope_ref.teaching.checks import apart
-from hope_ref.teaching.exercise import Exercise, WrongAnswer, ask, must_equal
+from hope_ref.teaching.exercise import Exercise, WrongAnswer, ask, ask_named, must_equal
 
 WIDE = 500  # inputs with which the size of every intermediate array is noted
 STACKED = 1e-6  # how far np.linalg.lstsq may be from the minimiser at η = 10⁶, relative
@@ -18,12 +18,8 @@ STACKED = 1e-6  # how far np.linalg.lstsq may be from the minimiser at η = 10�
 
 def _call(function: Any, arguments: dict[str, Any]) -> Any:
     """What the learner's function returns on copies of the arguments; an answer that changes them is refused."""
-    if not callable(function):
-        ask(function)
-    copies = {name: np.array(a) if isinstance(a, np.ndarray) else a for name, a in arguments.items()}
     with np.errstate(all="ignore"):
-        got = ask(lambda: function(*copies.values()))
-    changed = [name for name, a in arguments.items() if not np.array_equal(copies[name], a)]
+        got, changed = ask_named(function, arguments)
     if changed:
         raise WrongAnswer(
             f"you changed {' and '.join(changed)} in place: return something new; the caller still needs "

@@ -7,23 +7,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hope_ref.common.validation import Array
-from hope_ref.teaching.exercise import Exercise, WrongAnswer, ask, must_equal
+from hope_ref.teaching.exercise import Exercise, WrongAnswer, ask, ask_named, must_equal, unchanged
 
 MANY = 64  # gradients with which array operations are counted
 
 
 def _call(function: Any, arguments: dict[str, Any]) -> Any:
     """What the learner's function returns on copies of the arguments; refused if it changes one of them in place."""
-    if not callable(function):
-        return ask(function)
-    copies = {name: np.array(a) if isinstance(a, np.ndarray) else a for name, a in arguments.items()}
     with np.errstate(all="ignore"):
-        got = ask(lambda: function(*copies.values()))
-    changed = [name for name, a in arguments.items() if not np.array_equal(copies[name], a)]
-    if changed:
-        raise WrongAnswer(
-            f"you changed {changed[0]} in place: compute in a new array, the caller still needs it."
-        )
+        got, names = ask_named(function, arguments)
+    unchanged(names, "you changed {} in place: compute in a new array, the caller still needs it.")
     return got
 
 

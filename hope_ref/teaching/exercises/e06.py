@@ -13,7 +13,7 @@ from hope_ref.common.validation import Array
 from hope_ref.reference.activations import silu, silu_derivative
 from hope_ref.reference.titans import start, titans
 from hope_ref.teaching.checks import to_numpy
-from hope_ref.teaching.exercise import Exercise, WrongAnswer, ask, must_equal
+from hope_ref.teaching.exercise import Exercise, WrongAnswer, ask, ask_named, changed, must_equal, unchanged
 
 Gates = tuple[Array, Array, Array]
 Tokens = tuple[Array, Array, Array, Array, Array, Array]  # q, k, v, eta, alpha, mu
@@ -21,26 +21,16 @@ Weights = tuple[Array, ...]
 Forget = Callable[[Weights], Weights]
 
 
-def _unchanged(before: dict[str, Any], after: dict[str, Any]) -> None:
-    """Refuse an answer that has changed one of its inputs; a tuple counts as its arrays."""
-    for name, value in before.items():
-        pairs = zip(value, after[name], strict=True) if isinstance(value, tuple) else ((value, after[name]),)
-        for one, other in pairs:
-            if isinstance(one, np.ndarray) and not np.array_equal(one, np.asarray(other)):
-                raise WrongAnswer(
-                    f"you changed {name} in place: whoever called you has lost it. "
-                    f"Write `new = {name} - ...` instead of `{name} -= ...`."
-                )
+SPOILT = (
+    "you changed {} in place: whoever called you has lost it. Write `new = {} - ...` instead of `{} -= ...`."
+)
 
 
 def _call(function: Any, arguments: dict[str, Any]) -> Any:
     """What the learner's function returns on copies of the arguments; refused if it changes one of them in place."""
-    if not callable(function):
-        return ask(function)
-    copies = {name: np.array(a) if isinstance(a, np.ndarray) else a for name, a in arguments.items()}
     with np.errstate(all="ignore"):
-        got = ask(lambda: function(*copies.values()))
-    _unchanged(arguments, copies)
+        got, names = ask_named(function, arguments)
+    unchanged(names, SPOILT)
     return got
 
 
@@ -442,7 +432,7 @@ def _asked(function: Any, case: Case) -> Any:
                     f"{case.what}: your loop goes on and on. Give up after `most` lessons and return None."
                 ) from None
             raise
-    _unchanged({"weights": case.weights, "k": case.k, "v": case.v}, own)
+    unchanged(changed({"weights": case.weights, "k": case.k, "v": case.v}, own), SPOILT)
     if calls != case.blanks:
         why = (
             "not between the lessons, and not once more" if calls > case.blanks else "before the first lesson"

@@ -10,18 +10,11 @@ import numpy as np
 
 from hope_ref.common.validation import Array
 from hope_ref.teaching.checks import to_numpy
-from hope_ref.teaching.exercise import Exercise, WrongAnswer, ask, must_equal
+from hope_ref.teaching.exercise import Exercise, WrongAnswer, ask, changed, must_equal, unchanged
 
 Chunk = tuple[Array, Array, Array, Array, Array, Array]
 Model = Callable[[Array], Array]
 State = tuple[Array, Array, int]  # memory, its copy at the open chunk's start, tokens seen
-
-
-def _unchanged(**pairs: tuple[Array, Array]) -> None:
-    """Refuse an answer that has changed one of its inputs: name -> (before, after)."""
-    for name, (before, after) in pairs.items():
-        if not np.array_equal(before, np.asarray(after)):
-            raise WrongAnswer(f"you changed {name} in place; the caller still needs it. Make a new array.")
 
 
 # --- 07.1: the gated form of the solve --------------------------------------------------------------------------------
@@ -140,7 +133,7 @@ def check_gated(function: Any) -> None:
         except WrongAnswer as wrong:
             raise (WrongAnswer(f"{wrong} {hint}") if hint else wrong) from wrong.__cause__
         names = ("q", "phi", "u", "eta", "alpha", "S")
-        _unchanged(**{n: pair for n, *pair in zip(names, given, own, strict=True)})  # type: ignore[arg-type]
+        unchanged(changed(dict(zip(names, given, strict=True)), dict(zip(names, own, strict=True))))
     with np.errstate(all="ignore"):
         short, long = (_steps(function, _chunk(count)) for count in (64, 128))
     if long - short >= 2 * 64:  # a list of the rows of y is one step a token, and no loop
@@ -213,7 +206,7 @@ def _piece(
     wanted = len(tokens[0]), tokens[2].shape[1]
     if y.shape != wanted:
         raise WrongAnswer(f"y has shape {y.shape}, it should be {wanted}: this call got {wanted[0]} tokens.")
-    _unchanged(**{n: pair for n, *pair in zip("qkv", tokens, own, strict=True)})  # type: ignore[arg-type]
+    unchanged(changed(dict(zip("qkv", tokens, strict=True)), dict(zip("qkv", own, strict=True))))
     return y, got[1]
 
 
@@ -520,7 +513,7 @@ def check_leak(function: Any) -> None:
                 else ask(function)
             )
         )
-        _unchanged(x=(x, own))
+        unchanged(changed({"x": x}, {"x": own}))
     for got, (name, _, wanted) in zip(answers, MODELS, strict=True):
         if got == wanted:
             continue

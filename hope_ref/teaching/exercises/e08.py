@@ -8,24 +8,15 @@ from typing import Any
 import numpy as np
 
 from hope_ref.common.validation import Array
-from hope_ref.teaching.exercise import Exercise, WrongAnswer, ask, must_equal
+from hope_ref.teaching.exercise import Exercise, ask, ask_named, must_equal, unchanged
 
 
-def _call(function: Any, arguments: dict[str, Any]) -> tuple[Any, str]:
-    """What the learner's function returns on copies of the arguments, and the first one that it has changed in place."""
-    if not callable(function):
-        ask(function)
-    copies = {name: np.array(a) if isinstance(a, np.ndarray) else a for name, a in arguments.items()}
+def _call(function: Any, arguments: dict[str, Any]) -> tuple[Any, list[str]]:
     with np.errstate(all="ignore"):
-        got = ask(lambda: function(*copies.values()))
-    return got, next((name for name, a in arguments.items() if not np.array_equal(a, copies[name])), "")
+        return ask_named(function, arguments)
 
 
-def _unchanged(changed: str) -> None:
-    if changed:
-        raise WrongAnswer(
-            f"right values, but you changed {changed} in place; the caller still needs it. Make a new array."
-        )
+SPOILT = "right values, but you changed {} in place; the caller still needs it. Make a new array."
 
 
 # --- 08.1 ---------------------------------------------------------------------------------------------------------
@@ -99,7 +90,7 @@ def check_clock(function: Any) -> None:
             theta - eta * contains @ signals,
             {hint: _slipping(theta, signals, size, eta, slip) for slip, hint in _CLOCK.items()},
         )
-        _unchanged(changed)
+        unchanged(changed, SPOILT)
 
 
 def _moves_in_place(theta: Array, signals: Array, size: int, eta: float) -> Array:
@@ -265,7 +256,7 @@ def check_rate(function: Any) -> None:
     for name, x, found in _searched():
         got, changed = _call(function, {"x": x})
         must_equal(f"the largest stable η for {name}", got, found, _rates(x), bound=1e-6)
-        _unchanged(changed)
+        unchanged(changed, SPOILT)
 
 
 EXERCISES = (

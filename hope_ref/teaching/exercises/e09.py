@@ -10,7 +10,7 @@ import numpy as np
 from hope_ref.common.validation import Array
 from hope_ref.reference.newton_schulz import COEFFICIENTS
 from hope_ref.teaching.checks import to_numpy
-from hope_ref.teaching.exercise import Exercise, WrongAnswer, ask, must_equal
+from hope_ref.teaching.exercise import Exercise, WrongAnswer, ask, changed, must_equal, unchanged
 
 # --- 09.1 ---------------------------------------------------------------------------------------------------------
 
@@ -122,11 +122,11 @@ def check_slow(function: Any) -> None:
                 ],
             },
         )
-        if not np.array_equal(own, gradients):
-            raise WrongAnswer(
-                "right values, but you changed gradients in place; the caller still needs them. "
-                "`window = gradients[0]` is no copy: write window = window + g."
-            )
+        unchanged(
+            changed({"gradients": gradients}, {"gradients": own}),
+            "right values, but you changed {} in place; the caller still needs them. "
+            "`window = {}[0]` is no copy: write window = window + g.",
+        )
 
 
 def _adds_in_place(gradients: Array, every: int, beta: float) -> tuple[Array, Array]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hope_ref.common.validation import Array
-from hope_ref.teaching.exercise import Exercise, WrongAnswer, ask, must_equal
+from hope_ref.teaching.exercise import Exercise, WrongAnswer, ask, ask_named, must_equal, unchanged
 
 ETA, ALPHA = 0.6, 0.9
 
@@ -109,8 +109,6 @@ _READ = {
 
 def check_chunk(function: Any) -> None:
     """(w, k, v, eta, alpha) -> W after the chunk: compared with [P 88] and differences of the loss."""
-    if not callable(function):
-        ask(function)
     repeated = _chunk()
     repeated[1][1:3] = repeated[1][0]
     for what, given in (
@@ -119,16 +117,13 @@ def check_chunk(function: Any) -> None:
         ("α = 0: W", _chunk(4, 0.0)),
         ("α = 1, one key three times: W", (*repeated[:4], 1.0)),
     ):
-        own: list[Any] = [np.array(a) if isinstance(a, np.ndarray) else a for a in given]
         with np.errstate(all="ignore"):
-            got = ask(lambda own=own: function(*own))
+            got, names = ask_named(function, dict(zip(("w", "k", "v", "eta", "alpha"), given, strict=True)))
         likely = {hint: _loop(*given, slip=slip) for slip, hint in _READ.items()}
         must_equal(what, got, _literal(*given), likely)
-        for name, before, after in zip(("w", "k", "v"), given, own, strict=False):
-            if isinstance(before, np.ndarray) and not np.array_equal(before, after):
-                raise WrongAnswer(
-                    f"right values, but you changed {name} in place; the caller still needs it. Make a new array."
-                )
+        unchanged(
+            names, "right values, but you changed {} in place; the caller still needs it. Make a new array."
+        )
 
 
 def _writes_in_place(w: Array, k: Array, v: Array, eta: float, alpha: float) -> Array:
