@@ -13,7 +13,7 @@ export MPLBACKEND ?= agg
 # Many processes import the package: its bytecode is kept.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test test-all test-rest test-oldest mutants show-selection fonts verify-full soak lint lab notebooks figures results docs site slides student sheets exam browser clean help
+.PHONY: run test test-all test-rest test-oldest mutants show-selection fonts verify-full soak cuda lint lab notebooks figures results docs site slides student sheets exam browser clean help
 
 run: $(READY)  ## prove every identity, show the agreement matrix, train a tiny HOPE on real text
 	$(BIN)/python -m hope_ref run
@@ -66,6 +66,11 @@ verify-full: $(READY)  ## 300 whole models with random options against the refer
 
 soak: $(READY)  ## stream 1,000,000 tokens through a default model
 	$(BIN)/python -m hope_ref soak
+
+# The Python that is there, with no environment made and nothing fetched: the one named, else .venv's, else python3.
+HERE = $(if $(filter file,$(origin PYTHON)),$(firstword $(wildcard $(BIN)/python) $(PYTHON)),$(PYTHON))
+cuda:  ## all that only a GPU can say, in nine minutes, into results/ (TOY=1: toy sizes on a CPU; AGAIN=1; FOLDER=...)
+	$(HERE) -m hope_ref cuda $(if $(TOY),--toy) $(if $(AGAIN),--again) $(if $(FOLDER),--folder "$(FOLDER)")
 
 lint: $(READY)
 	$(BIN)/ruff check .

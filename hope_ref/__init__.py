@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from hope_ref.parallel.linear_attention import linear_attention
     from hope_ref.parallel.m3 import M3
     from hope_ref.parallel.self_modifying_titans import self_modifying_titans
+    from hope_ref.parallel.shared_gain import shared_gain
     from hope_ref.parallel.titans import titans
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "load",
     "notation",
     "self_modifying_titans",
+    "shared_gain",
     "titans",
 ]
 __version__ = "0.1.0"
@@ -65,6 +67,7 @@ _HOME = {
     "gated_delta_rule": "delta_rule",
     "linear_attention": "linear_attention",
     "self_modifying_titans": "self_modifying_titans",
+    "shared_gain": "shared_gain",
     "titans": "titans",
 }  # the module of hope_ref.parallel that a name comes from
 

@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
         from hope_ref.experiments import amnesia_command
 
         amnesia_command.check_place(amnesia_command.OUT)
-    identities, components = symbolic.identities(), agreement.components()
+    identities, components = symbolic.distinct(), agreement.components()
     drawings = figures.gallery()
     proved, rows, paths = [], [], []
     with tqdm(total=len(identities) + len(components) + len(README_FIGURES), unit="step", leave=False) as bar:
@@ -131,13 +131,14 @@ def docs(arguments: argparse.Namespace) -> int:
     from hope_ref import notation
     from hope_ref.common.files import replacing
     from hope_ref.common.outputs import replaceable, repository_folder
+    from hope_ref.relatives import markdown as models
     from hope_ref.symbolic import errata
     from hope_ref.teaching import coverage, glossary
 
     folder = repository_folder("folder", arguments.folder)
     if not folder.is_dir():
         raise ValueError(f"folder must be a folder that is there, got {str(folder)!r}")
-    words = "\n".join((notation.markdown(), glossary.markdown(), coverage.markdown()))
+    words = "\n".join((notation.markdown(), glossary.markdown(), models(), coverage.markdown()))
     pages = {"NOTATION.md": words, "ERRATA.md": errata.markdown()}
     if not arguments.check:
         for name in pages:
@@ -167,6 +168,10 @@ def relatives(arguments: argparse.Namespace) -> int:
 
 LOADED_WHEN_CALLED = {
     "bench": ("hope_ref.benchmarks.command", "measure the chunk-parallel form against what it could cost"),
+    "cuda": (
+        "hope_ref.benchmarks.cuda",
+        "all that only a GPU can say, in nine minutes: tests, benchmarks, trainings",
+    ),
     "kernels": (
         "hope_ref.parallel.kernels.compiled",
         "compile the Triton kernels for GPUs that need not be here: registers, spills",

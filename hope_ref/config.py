@@ -156,12 +156,12 @@ class HopeConfig:
     rule: Rule = "gd"
     """Update of a level: with a small signal "dgd" [S] erases pre-trained weights along their inputs."""
     variant: Variant = "sequential"
-    """How levels combine: [P 73]; [P 72] and [P 74] are the others."""
+    """Levels in a row [P 73] (its learned starts: training's continuum="meta"), each restarted by a slower one [P 72; the step: D], or side by side [P 74]."""
 
     # --- what stands in the Titans' place
 
     mixer: Mixer = "self_modifying_titans"
-    """First sub-layer of a block: HOPE's own, "softmax_attention" for HOPE-Attention [P 9], or a baseline."""
+    """First sub-layer of a block: HOPE's own, "softmax_attention" for HOPE-Attention [P 8.3], or a baseline."""
     window: int = 0
     """Tokens that "softmax_attention" sees, the token itself among them [P 63]; 0: all so far."""
     beta_max: float = 1.0

@@ -1,8 +1,9 @@
 r"""One configuration, many models: which options of `HopeConfig` make the field's memories, and what HOPE lacks.
 
 `RELATIVES` has one entry per model; ``HopeConfig.relative("longhorn")`` is the configuration, `ridge` the one model that
-is a function here. An entry is about the recurrence of the memory alone: not about a model's norms, gates and
-convolutions. Three limits hold for every entry that HOPE's own mixer makes:
+is a function here, `parallel.shared_gain.shared_gain` the one that is a component of its own. An entry is about the
+recurrence of the memory alone: not about a model's norms, gates and convolutions. Three limits hold for every entry
+that HOPE's own mixer makes:
 
 * keys and queries are unit(z) = z / √(‖z‖² + 1e-6), so ‖k‖² is ‖z‖² / (‖z‖² + 1e-6) and never quite 1;
 * α is a sigmoid: below 1 on paper, and 1.0 in float64 from a bias of 37 on;
@@ -224,8 +225,19 @@ _ENTRIES = (
         r"M_t = M_{t-1} (\alpha_t I - \rho \eta_t k_t k_t^\top) + \eta_t v_t k_t^\top, \quad "
         r"y_t = M_t (q_t - \rho' k_t)",
         None,
-        "relative('longhorn', step='explicit') with α free is it at ρ = 1 and ρ' = 0",
+        "relative('longhorn', step='explicit') with α free is Comba at ρ = 1 and ρ' = 0",
         "a share ρ of the step for the erase, and the correction ρ' of the query",
+    ),
+    Relative(
+        "shared_gain",
+        "VisionHOPE",
+        "2609.33325",
+        r"G_t = \alpha_t G_{t-1} - \eta_t (G_{t-1} k_t + k_t - v_t) k_t^\top, \quad G_b = I, \quad "
+        r"M_{\square,t} = M_{\square,b} G_t, \quad y_t = M_b q_t",
+        None,
+        "hope_ref.parallel.shared_gain is its recurrence, with read='boundary' and the same two limits on η, which is "
+        "eta_max sigmoid(z) where VisionHOPE has 0.025 softplus(z)",
+        "a linear memory without the skip, one η for all memories, and memories of η and α that are vectors",
     ),
 )
 RELATIVES: dict[str, Relative] = {entry.name: entry for entry in _ENTRIES}
@@ -284,3 +296,33 @@ def table() -> str:
             lines += textwrap.wrap(text, 110, initial_indent=f"  {title:<8} ", subsequent_indent=" " * 11)
         lines.append("")
     return "\n".join(lines[:-1])
+
+
+def _paper(entry: Relative) -> str:
+    """A link to the paper of a relative."""
+    host = "https://doi.org/" if entry.paper.startswith("10.") else "https://arxiv.org/abs/"
+    return f"[{entry.paper}]({host}{entry.paper})"
+
+
+def markdown() -> str:
+    """The section for NOTATION.md: a table of recurrences, then what each relative needs and what HOPE lacks."""
+    lines = [
+        "## One configuration, many models",
+        "",
+        "The memories of the field that an option or two make of HOPE's own write, and those that none makes. Each configuration is",
+        "compared with a literal loop written from the model's paper, to 1e-12 (`tests/test_relatives.py`); where the two are not equal,",
+        "the list below says by how much. Only the recurrence is compared, not the norms, gates and convolutions around it.",
+        "`python -m hope_ref relatives` prints the options of each.",
+        "",
+        "| model | paper | recurrence | made by |",
+        "|---|---|---|---|",
+    ]
+    for entry in _ENTRIES:
+        made = "–" if entry.options is None else f'`HopeConfig.relative("{entry.name}")`'
+        equation = entry.equation.replace("|", r"\|")
+        lines.append(f"| {entry.model} | {_paper(entry)} | ${equation}$ | {made} |")
+    lines += ["", "What each needs besides its configuration, and what HOPE lacks:", ""]
+    for entry in _ENTRIES:
+        title = "Instead" if entry.options is None else "Needs"
+        lines.append(f"* **{entry.model}**. {title}: {entry.needs}. Lacks: {entry.lacks}.")
+    return "\n".join(lines) + "\n"

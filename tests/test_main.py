@@ -89,7 +89,7 @@ def test_run_shows_proofs_matrix_figures_training_and_the_way(
     monkeypatch.chdir(tmp_path)  # training leaves its files in ./runs
     assert command.main(["run", "--figures", str(figures), "--steps", "2"]) == 0
     shown = capsys.readouterr().out
-    identities = symbolic.identities()
+    identities = symbolic.distinct()
     assert f"{len(identities)} of {len(identities)} identities are proved" in shown
     for identity in identities:
         assert f"proved  {identity.name}" in shown

@@ -14,11 +14,13 @@ import torch
 from torch.nn import functional
 
 from hope_ref import __main__ as command
+from hope_ref import relatives
 from hope_ref.common.validation import Array
 from hope_ref.config import HopeConfig
 from hope_ref.parallel import hope as models
 from hope_ref.parallel.self_modifying_titans import self_modifying_titans as in_chunks
-from hope_ref.reference import delta_rule, titans
+from hope_ref.parallel.shared_gain import shared_gain as gain_in_chunks
+from hope_ref.reference import delta_rule, shared_gain, titans
 from hope_ref.reference import self_modifying_titans as literal
 from hope_ref.reference.self_modifying_titans import random_parameters
 from hope_ref.relatives import RELATIVES, Relative, ridge
@@ -34,7 +36,7 @@ OWN = (
     "ttt_mlp",
     "lact",
 )  # made by HOPE's own mixer, exactly
-WITHOUT = ("mesa", "rwkv_7", "kimi_delta_attention", "delta_product", "comba")
+WITHOUT = ("mesa", "rwkv_7", "kimi_delta_attention", "delta_product", "comba", "shared_gain")
 
 
 class Stream(NamedTuple):
@@ -375,6 +377,50 @@ def test_hopes_own_write_is_titans_with_one_momentum_decay(chunk_size: int) -> N
     assert far(case("ttt_mlp", chunk_size, eta_max=0.2).reference(), [want[0]]) > 1e-3
 
 
+# --- VisionHOPE ----------------------------------------------------------------------------------------------------------
+
+
+def five_memories(x: Array, p: dict[str, Array], chunk_size: int) -> tuple[Array, dict[str, Array]]:
+    """Three matrices and two rows, each W ← α W - η (W k + W_b k - W_b v) kᵀ by itself; y = W_memory,b q; η held in its limits."""
+
+    def unit(z: Array) -> Array:
+        return z / np.sqrt(z @ z + 1e-6)
+
+    def sigmoid(z: Any) -> Any:
+        return 1 / (1 + np.exp(-z))
+
+    now = {name: p[name] for name in ("w_k", "w_v", "w_eta", "w_alpha", "w_memory")}
+    y, b = [], now
+    for t, token in enumerate(x):
+        b = dict(now) if t % chunk_size == 0 else b
+        k, v = unit(b["w_k"] @ token), b["w_v"] @ token
+        alpha = sigmoid(b["w_alpha"] @ token + p["alpha_bias"])
+        limit = (1 - alpha) / (np.linalg.norm(k) * np.linalg.norm(k - v))
+        eta = limit * (1 - np.exp(-sigmoid(b["w_eta"] @ token + p["eta_bias"]) / limit))
+        eta = min(eta, 2 * alpha / (k @ k))
+        y.append(b["w_memory"] @ unit(p["w_query"] @ token))
+        for name, w in now.items():
+            slip = np.atleast_1d(w @ k + b[name] @ k - b[name] @ v)
+            now[name] = alpha * w - eta * np.outer(slip, k).reshape(w.shape)
+    return np.array(y), now
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("chunk_size", CHUNKS)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_one_gain_moves_the_five_memories_of_vision_hope(seed: int, chunk_size: int, length: int) -> None:
+    parameters = shared_gain.random_parameters(D, "vector", seed)
+    x = np.random.default_rng(seed).normal(size=(length, D))
+    want, memories = five_memories(x, parameters, chunk_size)
+    y, state = shared_gain.shared_gain(x, parameters, chunk_size=chunk_size, read="boundary")
+    moved = shared_gain.current(state)
+    assert far([y, *moved.values()], [want, *(memories[name] for name in moved)]) < 1e-12
+    tensors = {name: torch.as_tensor(value) for name, value in parameters.items()}
+    in_torch, _ = gain_in_chunks(torch.as_tensor(x), tensors, chunk_size=chunk_size, read="boundary")
+    assert far([in_torch.numpy()], [want]) < 1e-12
+    assert far([y], [want[:1].repeat(length, 0)]) > 1e-3
+
+
 # --- ridge ---------------------------------------------------------------------------------------------------------------
 
 
@@ -481,9 +527,11 @@ def test_a_model_that_no_configuration_makes_says_what_does(name: str) -> None:
     assert not any(repr(one) in known for one in WITHOUT)
 
 
-def test_mesa_points_to_ridge() -> None:
-    with pytest.raises(ValueError, match=r"hope_ref\.relatives\.ridge"):
-        HopeConfig.relative("mesa")
+def test_mesa_points_to_ridge_and_vision_hope_to_the_shared_gain() -> None:
+    places = {"mesa": r"hope_ref\.relatives\.ridge", "shared_gain": r"hope_ref\.parallel\.shared_gain"}
+    for name, where in places.items():
+        with pytest.raises(ValueError, match=where):
+            HopeConfig.relative(name)
 
 
 def test_a_wrong_change_is_named() -> None:
@@ -505,3 +553,12 @@ def test_the_command_prints_every_relative(capsys: pytest.CaptureFixture[str]) -
         assert entry.paper in shown
     assert shown.count("  options  none\n") == len(WITHOUT)
     assert max(map(len, shown.splitlines())) <= 110
+
+
+def test_the_page_has_a_row_for_every_relative_and_the_call_that_makes_it() -> None:
+    rows = [line for line in relatives.markdown().splitlines() if line.startswith("| ")][1:]
+    assert len(rows) == len(RELATIVES)
+    for row, entry in zip(rows, RELATIVES.values(), strict=True):
+        assert row.count(" | ") == 3, "a bar of the formula would end its cell"
+        assert f"| {entry.model} | [{entry.paper}](https://" in row
+        assert row.endswith(f'`HopeConfig.relative("{entry.name}")` |') is (entry.options is not None)

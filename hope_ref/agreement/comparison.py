@@ -148,7 +148,7 @@ def devices() -> tuple[str, ...]:
 @cache
 def proofs(concept: str) -> tuple[int, int]:
     """How many of the concept's identities are proved, and how many there are; several components share a concept."""
-    held = [identity.holds() for identity in symbolic.identities() if identity.concept == concept]
+    held = [identity.holds() for identity in symbolic.distinct() if identity.concept == concept]
     return sum(held), len(held)
 
 

@@ -72,6 +72,33 @@ def _chunk(rng: np.random.Generator, length: int) -> dict[str, Any]:
     return {name: rng.normal(size=size) for name, size in sizes.items()} | {"eta": rng.uniform(0, 10)}
 
 
+def _shampoo(floor: Any, sides: str, a: Any, b: Any, **arguments: Any) -> tuple[Any, ...]:
+    """`shampoo_step` of either floor, with L = A Aᵀ and R = B Bᵀ: weights and whole state."""
+    state = floor.expressive_optimisers.ShampooState(a @ a.T, b @ b.T)
+    w, state = floor.expressive_optimisers.shampoo_step(**arguments, state=state, sides=sides)
+    return (w, *state)
+
+
+ONE_CUBIC_STEP: dict[str, Any] = {"output": "newton_schulz", "steps": 1, "coefficients": "cubic"}
+
+
+def _general(floor: Any, loss: str, x: Any, u: Any, a: Any, b: Any, rates: Any) -> Any:
+    """`general_step` of either floor with two anchors."""
+    return floor.expressive_optimisers.general_step(loss, [(rates[0], a), (rates[1], b)], x, u)
+
+
+def _general_sample(rng: np.random.Generator) -> dict[str, Any]:
+    """d_in = 5, d_out = 3."""
+    sizes = {"x": (5,), "u": (3,), "a": (3, 5), "b": (3, 5)}
+    return {name: rng.normal(size=size) for name, size in sizes.items()} | {"rates": rng.uniform(1, 2, 2)}
+
+
+def _deep_sample(rng: np.random.Generator) -> dict[str, Any]:
+    """Five parameters, a memory of hidden width 3, and a target of its own."""
+    sizes = {"w": (5,), "w1": (5, 3), "w2": (3, 5), "gradient": (5,), "target": (5,)}
+    return {name: rng.normal(size=size) for name, size in sizes.items()} | {"eta": 0.3, "mu": 0.9}
+
+
 def _m3(floor: Any, **arguments: Any) -> tuple[Any, ...]:
     """`m3` of either floor at its second step, with a window of 2 and one Newton–Schulz step: weights and whole state."""
     m1, m2, window, o2, second = (arguments.pop(n) for n in ("m1", "m2", "window", "o2", "second_moment"))
@@ -117,6 +144,19 @@ def _self_modifying_titans(floor: Any, config: HopeConfig, x: Any, **parameters:
 def _self_modifying_sample(rng: np.random.Generator) -> dict[str, Any]:
     """37 tokens of width 5, hidden width 6, and parameters in which everything matters."""
     drawn = reference.parameters.random_parameters(HopeConfig(), 5, 6, int(rng.integers(1000)))
+    return {"x": rng.normal(size=(37, 5))} | drawn
+
+
+def _shared_gain(floor: Any, x: Any, **given: Any) -> tuple[Any, ...]:
+    """`shared_gain` of either floor in chunks of 2: outputs and the five memories after the last token."""
+    options = {name: given.pop(name) for name in ("objective", "readout")}
+    outputs, state = floor.shared_gain.shared_gain(x, given, chunk_size=2, **options)
+    return (outputs, *floor.shared_gain.current(state).values())
+
+
+def _shared_gain_sample(rng: np.random.Generator, readout: str) -> dict[str, Any]:
+    """37 tokens of width 5, and parameters in which everything matters."""
+    drawn = reference.shared_gain.random_parameters(5, readout, int(rng.integers(1000)))
     return {"x": rng.normal(size=(37, 5))} | drawn
 
 
@@ -289,6 +329,92 @@ def components() -> tuple[Component, ...]:
             for coefficients in parallel.newton_schulz.COEFFICIENTS
         ),
         Component(
+            "preconditioner as a memory",
+            "expressive_optimisers",
+            ("p",),
+            symbolic.expressive_optimisers.preconditioner_statement,
+            reference.expressive_optimisers.preconditioner_step,
+            parallel.expressive_optimisers.preconditioner_step,
+            lambda rng: (
+                {"p": rng.normal(size=(3, 5)), "g_hat": rng.normal(size=5)}
+                | {"gradient": rng.normal(size=3), "zeta": 0.3}
+            ),
+        ),
+        *(
+            Component(
+                name,
+                "expressive_optimisers",
+                ("w", "m"),
+                partial(symbolic.expressive_optimisers.feature_statement, feature, coefficients),
+                partial(reference.expressive_optimisers.feature_momentum_step, feature=feature, **output),
+                partial(parallel.expressive_optimisers.feature_momentum_step, feature=feature, **output),
+                lambda rng: (
+                    _gradients(rng) | {"eta": 0.3, "mu": 0.9, "scale": 0.5, "target": rng.normal(size=(4, 4))}
+                ),
+            )
+            for name, feature, coefficients, output in (
+                ("preconditioned momentum", "identity", "identity", {}),
+                ("momentum of cubed gradients", "cube", "identity", {}),
+                ("momentum of bounded gradients", "tanh", "identity", {}),
+                ("Muon, one cubic step", "identity", "cubic", ONE_CUBIC_STEP),
+            )
+        ),
+        Component(
+            "deep momentum",
+            "expressive_optimisers",
+            ("w", "w1", "w2"),
+            symbolic.expressive_optimisers.deep_statement,
+            reference.expressive_optimisers.deep_momentum_step,
+            parallel.expressive_optimisers.deep_momentum_step,
+            _deep_sample,
+        ),
+        Component(
+            "outer-product memory",
+            "expressive_optimisers",
+            ("m",),
+            symbolic.expressive_optimisers.outer_statement,
+            reference.expressive_optimisers.outer_product_memory,
+            parallel.expressive_optimisers.outer_product_memory,
+            lambda rng: {"gradients": rng.normal(size=(7, 5)), "target": rng.normal(size=3), "lam": 0.5},
+        ),
+        *(
+            Component(
+                f"Shampoo, {sides}",
+                "expressive_optimisers",
+                ("w", "left", "right"),
+                partial(symbolic.expressive_optimisers.shampoo_statement, sides),
+                partial(_shampoo, reference, sides),
+                partial(_shampoo, parallel, sides),
+                lambda rng: (
+                    {"a": rng.normal(size=(4, 4)), "b": rng.normal(size=(6, 6))}
+                    | {n: g for n, g in _gradients(rng).items() if n != "m"}
+                    | {"eta": 0.3, "epsilon": 0.1}
+                ),
+            )
+            for sides in parallel.expressive_optimisers.SIDES
+        ),
+        *(
+            Component(
+                f"general step, {loss}",
+                "expressive_optimisers",
+                ("w",),
+                partial(symbolic.expressive_optimisers.general_statement, loss),
+                partial(_general, reference, loss),
+                partial(_general, parallel, loss),
+                _general_sample,
+            )
+            for loss in parallel.expressive_optimisers.LOSSES
+        ),
+        Component(
+            "stale motion",
+            "expressive_optimisers",
+            ("held", "moved"),
+            symbolic.expressive_optimisers.stale_statement,
+            partial(reference.expressive_optimisers.stale_motion, steps=3),
+            partial(parallel.expressive_optimisers.stale_motion, steps=3),
+            lambda rng: {"m": rng.normal(size=(4, 6)), "directions": rng.normal(size=(2, 6)), "mu": 0.9},
+        ),
+        Component(
             "Titans, matrix memory",
             "titans",
             ("y", "memory", "momentum"),
@@ -361,6 +487,18 @@ def components() -> tuple[Component, ...]:
                 ("self-modifying Titans, dot", HopeConfig(objective="dot")),
                 ("self-modifying Titans, l2, erase full", HopeConfig(erase="full")),
             )
+        ),
+        *(
+            Component(
+                f"shared gain, {objective}, {readout} read-outs",
+                "shared_gain",
+                ("outputs", *(f"final_w_{box}" for box in BOXES)),
+                partial(symbolic.shared_gain.statement, objective, readout),
+                partial(_shared_gain, reference, objective=objective, readout=readout),
+                partial(_shared_gain, parallel, objective=objective, readout=readout),
+                partial(_shared_gain_sample, readout=readout),
+            )
+            for objective, readout in (("l2", "vector"), ("dot", "matrix"))
         ),
         *(
             Component(

@@ -21,6 +21,7 @@ from hope_ref.parallel import chunks
 from hope_ref.parallel import continuum_memory as levels
 from hope_ref.parallel import delta_gradient_descent as delta
 from hope_ref.parallel import delta_rule as rules
+from hope_ref.parallel import expressive_optimisers as expressive
 from hope_ref.parallel import gradient_descent as descent
 from hope_ref.parallel import hope as model
 from hope_ref.parallel import hope_adaptation as adaptation
@@ -29,6 +30,7 @@ from hope_ref.parallel import m3 as optimiser
 from hope_ref.parallel import momentum as momenta
 from hope_ref.parallel import newton_schulz as schulz
 from hope_ref.parallel import self_modifying_titans as memories
+from hope_ref.parallel import shared_gain as gains
 from hope_ref.parallel import titans as surprised
 
 CHUNK_SIZE = 4  # where it changes speed and not the result
@@ -131,6 +133,15 @@ def self_modifying_titans(*, x: Array, eta_max: Array, **named: Any) -> Arrays:
     config, view = HopeConfig.from_dict({**named, "eta_max": float(eta_max)}), torch.from_numpy(x)
     outputs, state = memories.self_modifying_titans(view, view, view, parameters, config)
     final = {f"final_{name}": tensor for name, tensor in {**state.weights, **state.momentum}.items()}
+    return _arrays(outputs=outputs, **final)
+
+
+def shared_gain(*, x: Array, **named: Any) -> Arrays:
+    """`parallel.shared_gain`, in blocks of two tokens within a chunk."""
+    parameters = _tensors(**{name: named.pop(name) for name in list(named) if _is_array(named[name])})
+    named["readout"] = "matrix" if "eta_readout" in parameters else "vector"
+    outputs, state = gains.shared_gain(torch.from_numpy(x), parameters, **named, block_size=2)
+    final = {f"final_{name}": tensor for name, tensor in gains.current(state).items()}
     return _arrays(outputs=outputs, **final)
 
 
@@ -243,3 +254,43 @@ def m3(*, w: Array, gradient: Array, **options: Any) -> Arrays:
     remembered = {} if state is None else state._asdict()
     remembered.pop("steps", None)
     return {"outputs": outputs, **_arrays(**{f"final_{name}": t for name, t in remembered.items()})}
+
+
+def preconditioner_step(*, p: Array, g_hat: Array, gradient: Array, zeta: Array) -> Arrays:
+    """`parallel.expressive_optimisers.preconditioner_step`, once for each pair."""
+    memory = torch.from_numpy(p)
+    for asked, told in zip(torch.from_numpy(g_hat), torch.from_numpy(gradient), strict=True):
+        memory = expressive.preconditioner_step(memory, asked, told, float(zeta))
+    return _arrays(final_p=memory)
+
+
+def feature_momentum_step(*, w: Array, gradient: Array, **named: Any) -> Arrays:
+    """`parallel.expressive_optimisers.feature_momentum_step`, once for each gradient."""
+    weight, outputs = torch.from_numpy(w), np.zeros_like(gradient)
+    given: dict[str, Any] = dict(named)
+    given |= _tensors(**{name: value for name, value in named.items() if _is_array(value)})
+    m = torch.zeros_like(weight)
+    for step, slope in enumerate(torch.from_numpy(gradient)):
+        weight, m = expressive.feature_momentum_step(weight, m, slope, **given)
+        outputs[step] = weight.numpy()
+    return {"outputs": outputs, **_arrays(final_m=m)}
+
+
+def deep_momentum_step(*, gradient: Array, eta: Array, mu: Array, **inputs: Array) -> Arrays:
+    """`parallel.expressive_optimisers.deep_momentum_step`, once for each gradient."""
+    w, w1, w2 = (torch.from_numpy(inputs[name]) for name in ("w", "w1", "w2"))
+    outputs = np.zeros_like(gradient)
+    for step, slope in enumerate(torch.from_numpy(gradient)):
+        w, w1, w2 = expressive.deep_momentum_step(w, w1, w2, slope, float(eta), float(mu))
+        outputs[step] = w.numpy()
+    return {"outputs": outputs, **_arrays(final_w1=w1, final_w2=w2)}
+
+
+def shampoo_step(*, w: Array, gradient: Array, **options: Any) -> Arrays:
+    """`parallel.expressive_optimisers.shampoo_step`, once for each gradient."""
+    weight, outputs = torch.from_numpy(w), np.zeros_like(gradient)
+    state = expressive.ShampooState(*(weight.new_zeros(length, length) for length in weight.shape))
+    for step, slope in enumerate(torch.from_numpy(gradient)):
+        weight, state = expressive.shampoo_step(weight, slope, state, **options)
+        outputs[step] = weight.numpy()
+    return {"outputs": outputs, **_arrays(final_left=state.left, final_right=state.right)}

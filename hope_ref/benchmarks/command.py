@@ -6,13 +6,14 @@ Compared are, in turns within one run, so that a busy machine disturbs all alike
 * the chunk-parallel form, forward, and forward with backward, float32;
 * the **ceiling**: one large matrix product (T, d) @ (d, d), repeated until it has done the FLOPs that the exact chunk
   form cannot do without (`hope_ref.symbolic.flops.chunk_flops`); three times as many for forward with backward;
-* on CUDA, the chunk recurrence by every backend (`hope_ref.benchmarks.kernels`);
+* on CUDA, the gated delta rule by every backend, and what the device itself reaches (`hope_ref.benchmarks.kernels`);
 * a causal softmax-attention layer of the same width (projections q, k, v, o), the yardstick of the field.
 
 With ``--updates`` nothing of that, but what it costs toy models to be trained through the updates of their levels
-(`hope_ref.benchmarks.steps`), written to results/benchmark_updates.json.
+(`hope_ref.benchmarks.steps`), written to results/benchmark_updates.json. With ``--gain``, what one gain for five linear
+memories saves (`hope_ref.benchmarks.shared_gain`), written to results/benchmark_gain.json.
 
-Durations are reported, never asserted. The results go to results/benchmark_<device>_<width>.json.
+Durations are reported, never asserted. The results go to results/benchmark_<device>_<width>.json, after each measurement.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from __future__ import annotations
 import argparse
 import platform
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -34,9 +34,12 @@ from torch import Tensor
 from hope_ref import __version__
 from hope_ref.benchmarks import kernels as benchmark_kernels
 from hope_ref.benchmarks import peers as benchmark_peers
+from hope_ref.benchmarks import shared_gain as benchmark_gain
 from hope_ref.benchmarks import steps as benchmark_steps
 from hope_ref.benchmarks.peers import spread, turn_by_turn
 from hope_ref.benchmarks.runs import Attention, Hope, ceiling, hold_pages, memory
+from hope_ref.benchmarks.timing import Run as Run
+from hope_ref.benchmarks.timing import in_turns as in_turns
 from hope_ref.common.files import write_json
 from hope_ref.common.outputs import replaceable
 from hope_ref.common.progress import progress
@@ -46,7 +49,7 @@ from hope_ref.parallel.sizes import check_fits
 
 LOOP_TOKENS = 64  # of the NumPy loop: enough for a time per token
 DEVICES = ("cpu", "cuda")
-Run = Callable[[], Any]
+Written = Callable[[dict[str, Any]], Any]
 
 
 def add_arguments(sub: argparse.ArgumentParser) -> None:
@@ -68,7 +71,9 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--quick", action="store_true", help="toy sizes, one repeat: does it run at all?")
     sub.add_argument("--full", action="store_true", help="time per token up to 65536 tokens")
     sub.add_argument(
-        "--compile", action="store_true", help="also C = 1 under torch.compile, which takes minutes"
+        "--compile",
+        action="store_true",
+        help="also C = 1, and one chunk of the kernels' rule, under torch.compile: minutes",
     )
     sub.add_argument(
         "--peers", metavar="PYTHON", help="also nested-learning and titans-pytorch, with this Python"
@@ -76,10 +81,16 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--kernels", action="store_true", help="also the gated delta rule by every backend (on CUDA: always)"
     )
-    sub.add_argument(
+    instead = sub.add_mutually_exclusive_group()
+    instead.add_argument(
         "--updates",
         action="store_true",
         help="instead, a training step through the updates of the levels, beside an ordinary one",
+    )
+    instead.add_argument(
+        "--gain",
+        action="store_true",
+        help="instead, one gain for five linear memories, beside five recurrences",
     )
     sub.add_argument(
         "--results", type=Path, default=Path("results"), metavar="FOLDER", help="where the JSON goes"
@@ -94,16 +105,21 @@ def main(arguments: argparse.Namespace) -> int:
         return 2
     if arguments.quick:
         arguments.width, arguments.tokens, arguments.chunk_size, arguments.repeats = 16, 64, 16, 1
-    name = "updates" if arguments.updates else f"{arguments.device}_{arguments.width}"
+    name = "gain" if arguments.gain else f"{arguments.device}_{arguments.width}"
+    name = "updates" if arguments.updates else name
     path = arguments.results / f"benchmark_{name}.json"
     try:
         replaceable("results", path, '"what"', '"hope_ref"')
-        record = (of_updates if arguments.updates else measure)(arguments)
+        if arguments.updates or arguments.gain:
+            record = (of_updates if arguments.updates else of_gain)(arguments)
+        else:
+            record = measure(arguments, lambda so_far: write_json(path, so_far))
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
     write_json(path, record)
-    print("\n".join(benchmark_steps.lines(record)) if arguments.updates else table(record))
+    special = {"updates": benchmark_steps.lines, "gain": benchmark_gain.lines}
+    print("\n".join(special[name](record)) if name in special else table(record))
     print(f"\n{path}")
     return 0
 
@@ -121,16 +137,23 @@ def _problem(arguments: argparse.Namespace) -> str:
         check_fits("--width or --tokens", least, torch.device("cpu"))
     except ValueError as error:
         return str(error)
-    if arguments.updates and arguments.device == "cuda":
-        return "--updates must be measured on cpu, got --device cuda"
+    for what in ("updates", "gain"):
+        if getattr(arguments, what) and arguments.device == "cuda":
+            return f"--{what} must be measured on cpu, got --device cuda"
     if arguments.device == "cuda" and not torch.cuda.is_available():
         return "--device cuda: PyTorch sees no CUDA device here; choose cpu"
     return ""
 
 
 @flushed_denormals()  # a denormal number is a hundred times slower than 0
-def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Everything of one run, as data for JSON."""
+def measure(
+    arguments: argparse.Namespace, written: Written | None = None, with_kernels: bool = True
+) -> dict[str, Any]:
+    """Everything of one run, as data for JSON; ``written`` is called with what there is after each measurement.
+
+    ``with_kernels``: else `hope_ref.benchmarks.kernels` is left out on CUDA, too.
+    """
+    written = written or (lambda record: None)
     torch.set_num_threads(arguments.threads)
     holds = hold_pages(2**30)
     width, tokens, chunk_size = arguments.width, arguments.tokens, arguments.chunk_size
@@ -156,36 +179,57 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "flops": {"forward": work, "forward and backward": 3 * work},
         "timed": {name: _summary(seconds) for name, seconds in timed.items()},
         "ratios": ratios(timed, tokens),
-        "by_tokens": [by_tokens(hope, length, arguments) for length in progress(lengths, "by tokens")],
-        "by_chunk_size": [
+    }
+    given = arguments.device, arguments.repeats, arguments.quick, in_turns
+    rest: dict[str, Run] = {
+        "by_tokens": lambda: [by_tokens(hope, n, arguments) for n in progress(lengths, "by tokens")],
+        "by_chunk_size": lambda: [
             by_chunk_size(width, size, min(tokens, 512), arguments)
             for size in progress(sizes, "by chunk size")
         ],
-        "memory": memory(arguments),
+        "memory": lambda: memory(arguments),
     }
     if arguments.full:
-        record["long_stream"] = long_stream(hope, arguments)
+        rest["long_stream"] = lambda: long_stream(hope, arguments)
     if arguments.peers:
         rounds = max(1, arguments.repeats // 2)
-        record["peers"] = benchmark_peers.measure(
+        rest["peers"] = lambda: benchmark_peers.measure(
             arguments.peers, width, tokens, chunk_size, arguments.threads, rounds
         )
-    if arguments.device == "cuda" or arguments.kernels:
-        record["kernels"] = benchmark_kernels.measure(
-            arguments.device, arguments.repeats, arguments.quick, in_turns
-        )
-    if arguments.compile:
-        record["compiled"] = compiled(width, arguments)
+    if with_kernels and (arguments.device == "cuda" or arguments.kernels):
+        rest["ceilings"] = lambda: benchmark_kernels.ceilings(*given)
+        rest["kernels"] = lambda: benchmark_kernels.measure(*given)
+    if arguments.compile:  # last: it may take minutes
+        rest["compiled"] = lambda: compiled(width, arguments)
+        if "kernels" in rest:
+            rest["compiled_kernels"] = lambda: benchmark_kernels.measure(*given, ("compiled",))
+    for name, run in rest.items():
+        written(record)
+        record[name] = run()
     return record
 
 
-@flushed_denormals()
 def of_updates(arguments: argparse.Namespace) -> dict[str, Any]:
     """A training step through the updates of the levels, beside an ordinary one, as data for JSON."""
+    what = "a training step of toy models, width 32: through the updates of the levels, and with levels held still"
+    return _special(what, "models", benchmark_steps.measure, arguments)
+
+
+def of_gain(arguments: argparse.Namespace) -> dict[str, Any]:
+    """One gain for five linear memories, beside five recurrences, as data for JSON."""
+    what = "five linear memories without the skip: moved by one gain, by five states behind one solve, one after another"
+    return _special(what, "widths", benchmark_gain.measure, arguments)
+
+
+@flushed_denormals()
+def _special(
+    what: str, of: str, measured: Callable[..., Any], arguments: argparse.Namespace
+) -> dict[str, Any]:
+    """The record of a measurement that stands in the place of all others; ``of`` names its results."""
     torch.set_num_threads(arguments.threads)
     holds = hold_pages(2**30)
     return {
-        "what": "a training step of toy models, width 32: through the updates of the levels, and with levels held still",
+        "what": what,
         **_where(arguments),
         "settings": {
             "repeats": arguments.repeats,
@@ -193,7 +237,7 @@ def of_updates(arguments: argparse.Namespace) -> dict[str, Any]:
             "denormals_flushed": True,
             "allocator_keeps_pages": holds,
         },
-        "models": benchmark_steps.measure(arguments.repeats, arguments.quick, in_turns),
+        of: measured(arguments.repeats, arguments.quick, in_turns),
     }
 
 
@@ -216,29 +260,6 @@ def compare(hope: Hope, work: int, tokens: int, arguments: argparse.Namespace) -
     seconds = in_turns(runs, arguments.repeats, arguments.device)
     scale = {"ceiling": share, "NumPy loop": tokens / loop_tokens}
     return {name: [scale.get(name, 1.0) * s for s in found] for name, found in seconds.items()}
-
-
-def in_turns(runs: dict[str, Run], repeats: int, device: str) -> dict[str, list[float]]:
-    """Seconds of every run: first each once for nothing, then all of them in turns, ``repeats`` times."""
-    found: dict[str, list[float]] = {name: [] for name in runs}
-    for turn in progress(range(repeats + 1), "in turns", "turn"):
-        for name, run in runs.items():
-            seconds = _seconds(run, device)
-            if turn:
-                found[name].append(seconds)
-    return found
-
-
-def _seconds(run: Run, device: str) -> float:
-    def wait() -> None:
-        if device == "cuda":  # a GPU works on after the call has returned
-            torch.cuda.synchronize()
-
-    wait()
-    start = time.perf_counter()
-    run()
-    wait()
-    return time.perf_counter() - start
 
 
 def ratios(timed: dict[str, list[float]], tokens: int) -> dict[str, dict[str, float]]:
@@ -368,8 +389,10 @@ def table(record: dict[str, Any]) -> str:
     lines += [f"  {name:<42}{found[f'{name}_bytes'] / 2**20:>10.1f} MiB" for name in ("plain", "recompute")]
     if "peers" in record:
         lines += benchmark_peers.lines(record["peers"])
-    if "kernels" in record:
-        lines += benchmark_kernels.lines(record["kernels"])
+    if "ceilings" in record:
+        lines += benchmark_kernels.ceiling_lines(record["ceilings"])
+    for name in ("kernels", "compiled_kernels"):
+        lines += benchmark_kernels.lines(record[name]) if name in record else []
     if "compiled" in record:
         eager, fast = record["compiled"]["eager_us"], record["compiled"]["compiled_us"]
         lines += ["", f"one token at C = 1: {eager:.0f} µs, compiled {fast:.0f} µs"]

@@ -21,7 +21,6 @@ from hope_ref.config import HopeConfig
 from hope_ref.parallel.self_modifying_titans import self_modifying_titans
 from hope_ref.reference import parameters as starting
 from hope_ref.reference import self_modifying_titans as reference
-from hope_ref.symbolic import counts, flops
 
 Views = tuple[Tensor, Tensor, Tensor]
 
@@ -40,6 +39,11 @@ class Hope:
 
     def flops(self, tokens: int) -> int:
         """FLOPs of the matrix products that the chunk form cannot do without, forward."""
+        from hope_ref.symbolic import (
+            counts,
+            flops,
+        )  # SymPy: seconds, which a process that weighs memory does without
+
         size = self.config.memory_chunk_size
         whole, rest = divmod(tokens, size)
         expression = flops.total(flops.chunk_flops(self.config))

@@ -10,8 +10,10 @@ Item = TypeVar("Item")
 
 def progress(items: Iterable[Item], what: str, unit: str = "step") -> Iterable[Item]:
     """The same items, with a bar if stderr is a terminal."""
-    from tqdm import tqdm
-
+    try:
+        from tqdm import tqdm
+    except ImportError:  # no bar, then: the work is the same
+        return items
     bar: Iterable[Item] = tqdm(items, desc=what, unit=unit, leave=False, dynamic_ncols=True, disable=None)
     return bar
 

@@ -23,6 +23,7 @@ from torch import Tensor
 from hope_ref.experiments import text_reading as reading
 from hope_ref.experiments import text_runs
 from hope_ref.experiments.cells import Cell, Experiment, Measures, Records, Table
+from hope_ref.experiments.findings import NONE
 from hope_ref.parallel.hope import BlockState, Hope, HopeState
 from hope_ref.parallel.hope_adaptation import AdaptationState, adapt
 from hope_ref.tasks.text import Bytes
@@ -248,14 +249,26 @@ def _note(records: Records) -> str:
 
 def sentence(records: Records) -> str:
     """What learning while reading gives at the default rate and at the best one, what it remembers and what it forgets."""
-    if not len(records) or all(_verdict(records, kind, "last") is None for kind in KINDS):
+    if not len(records):
         return "Not run yet, or with too few seeds."
-    parts = (_mismatch(records), _forgot(records), *(_gain(records, kind) for kind in KINDS))
+    judged = reading.verdicts(_judged(records))
+    if not set(KINDS) & set(judged):
+        return "Not run yet, or with too few seeds."
+    parts = (
+        _mismatch(records),
+        _forgot(records, judged.get("manual, after the source")),
+        *(_gain(records, kind, judged.get(kind)) for kind in KINDS),
+    )
     return " ".join(part for part in parts if part)
 
 
-def _verdict(records: Records, kind: str, measure: str) -> str | None:
-    return reading.verdict(_changed(records, kind, "windows", _default(records), measure))
+def _judged(records: Records) -> dict[str, list[float]]:
+    """All that the sentence judges: what each kind of text gains at the default rate, and what the best rate costs on the manual."""
+    found = {kind: _changed(records, kind, "windows", _default(records), "last") for kind in KINDS}
+    best = _best(records, "source")
+    return found | (
+        {"manual, after the source": _changed(records, "source", "windows", best, "manual")} if best else {}
+    )
 
 
 def _default(records: Records) -> str:
@@ -291,39 +304,36 @@ def _best(records: Records, kind: str) -> str | None:
     return min(means, key=lambda name: means[name], default=None)
 
 
-def _gain(records: Records, kind: str) -> str:
-    default, best, judged = _default(records), _best(records, kind), _verdict(records, kind, "last")
+def _gain(records: Records, kind: str, judged: str | None) -> str:
+    default, best = _default(records), _best(records, kind)
     if best is None or judged is None:
         return ""
     does = {
-        "better": "helps on",
-        "worse": "hurts on",
-        "no clear difference": "changes nothing clear on",
+        "better": "Learning while reading helps on",
+        "worse": "Learning while reading hurts on",
+        NONE: "No difference found by learning while reading on",
     }[judged]
 
     def changed(name: str, measure: str) -> str:
         return reading.signed(_changed(records, kind, "windows", name, measure), 2)
 
     return (
-        f"Learning while reading {does} {TITLES[kind]}: {changed(default, 'last')} bits per byte in the last quarter at the "
+        f"{does} {TITLES[kind]}: {changed(default, 'last')} bits per byte in the last quarter at the "
         f"default rate, {changed(best, 'last')} at the best of the rates ({_rates(records)[best]:g} times, chosen on this text); "
         f"read again, the passage itself changes by {changed(best, 'again')}, unseen text behind it by {changed(best, 'unseen')}."
     )
 
 
-def _forgot(records: Records) -> str:
+def _forgot(records: Records, judged: str | None) -> str:
     """What the best rate on the source costs on the manual."""
     best = _best(records, "source")
-    if best is None:
+    if best is None or judged is None:
         return ""
     cost = _changed(records, "source", "windows", best, "manual")
-    judged = reading.verdict(cost)
-    if judged is None:
-        return ""
     said = {
         "worse": "Learning from other text forgets the manual",
         "better": "Learning from other text helps on the manual, too",
-        "no clear difference": "Learning from other text forgets nothing clear of the manual",
+        NONE: "No difference found on the manual after learning from other text",
     }[judged]
     return f"{said}: {reading.signed(cost, 2)} bits per byte after the source at {_rates(records)[best]:g} times the default rate."
 

@@ -105,7 +105,7 @@ def sentence(records: Records) -> str:
         return "Not run yet."
     default = _default(records)
     beside = {name: _beside(records, name) for name in _sizes(records) if name != default}
-    text = reading.listed(reading.grouped(beside))
+    text = reading.listed(reading.grouped(beside, reading.verdicts(beside)))
     times = {
         name: mean(values)
         for name in _sizes(records)

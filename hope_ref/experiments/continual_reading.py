@@ -7,6 +7,7 @@ from statistics import mean, stdev
 import numpy as np
 
 from hope_ref.experiments.cells import Measures, Records, Table, spread
+from hope_ref.experiments.findings import NONE, findings
 
 SOURCES = ("Markov", "text")
 CLOSE = 0.05  # bits: so near to its loss on A before B, a learner counts as recovered
@@ -151,27 +152,24 @@ def _note(records: Records, source: str) -> str:
 
 
 def sentence(records: Records) -> str:
-    """Who forgets more or less than the MLP where both have learnt B equally well; clear is what holds for every seed."""
-    groups: dict[str, list[str]] = {"more": [], "no": [], "less": []}
-    for source in SOURCES:
-        for model in _models(records):
-            if model in (BASELINE, DEEPER):
-                continue
-            less = [first - second for _, first, second in matches(records, source, model)]
-            if len(less) < 2:
-                continue
-            far = abs(mean(less)) > stdev(less)
-            clear = far and (min(less) > 0 or max(less) < 0)
-            group = ("less" if mean(less) > 0 else "more") if clear else "no"
-            groups[group].append(f"{model} on {source} ({abs(mean(less)):.2f} ± {stdev(less):.2f} bits)")
+    """Who forgets more or less than the MLP where both have learnt B equally well (`findings`)."""
+    beside = {
+        (source, model): [second - first for _, first, second in matches(records, source, model)]
+        for source in SOURCES
+        for model in _models(records)
+        if model not in (BASELINE, DEEPER)
+    }
+    groups: dict[int, list[str]] = {1: [], 0: [], -1: []}
+    for (source, model), way in findings(beside).items():
+        more = beside[source, model]
+        groups[way].append(f"{model} on {source} ({mean(more):+.2f} ± {stdev(more):.2f} bits)")
     if not any(groups.values()):
         return "Not run yet, or with too few seeds."
     said = []
-    if groups["more"]:
-        said.append(f"forgets more than the MLP: {', '.join(groups['more'])}")
-    if groups["no"]:
-        said.append(f"no clear difference: {', '.join(groups['no'])}")
-    said.append(f"forgets less: {', '.join(groups['less']) or 'none'}")
+    said.append(f"forgets more than the MLP: {', '.join(groups[1]) or 'none'}")
+    if groups[0]:
+        said.append(f"{NONE}: {', '.join(groups[0])}")
+    said.append(f"forgets less: {', '.join(groups[-1]) or 'none'}")
     return f"Where both have learnt B equally well, {'; '.join(said)}.{_deeper(records)}{_forgotten(records)}"
 
 

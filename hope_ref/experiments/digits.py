@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from hope_ref.experiments.cells import Cell, Experiment, Measures, Records, Table, spread
+from hope_ref.experiments.findings import NONE, findings
 from hope_ref.experiments.fitting import parameters
 from hope_ref.parallel.continuum_memory import Level, read
 from hope_ref.parallel.continuum_schedule import LevelSchedule
@@ -241,17 +242,18 @@ def _note(records: Records) -> str:
 
 
 def sentence(records: Records) -> str:
-    """What the MLP keeps, and who keeps clearly more or less: by as much as the seeds differ, and for every seed."""
+    """What the MLP keeps, and who keeps more or less (`findings`)."""
     own = _values(records, BASELINE, "mean_accuracy")
-    told = [_said(records, by) for by in CHOICES]
-    if len(own) < 2 or not all(told):
+    in_the_end, told_too = _said(records, "online_loss", ("mean_accuracy", "told_accuracy"))
+    (told,) = _said(records, "told_accuracy", ("told_accuracy",))
+    if len(own) < 2 or not told_too or not told:
         return "Not run yet, or with too few seeds."
     joint = _values(records, "MLP, all tasks at once", "mean_accuracy")
     beside = f", and {spread(joint)} % if it learns all tasks at once" if joint else ""
     return (
         f"After five tasks in turn the MLP has {spread(own)} % right (20 % is the last task alone{beside}); "
-        f"continuum memories beside it: {_said(records, 'online_loss', 'mean_accuracy')}. "
-        f"If the task is told: {told[0]}; with the rates that are best for that: {told[1]}."
+        f"continuum memories beside it: {in_the_end}. "
+        f"If the task is told: {told_too}; with the rates that are best for that: {told}."
     )
 
 
@@ -261,18 +263,26 @@ def _values(records: Records, model: str, measure: str, by: str = "online_loss")
     return [100 * value for value in records.values("digits", model, f"rate{number}.{measure}")]
 
 
-def _said(records: Records, by: str, measure: str = "told_accuracy") -> str:
-    own = _values(records, BASELINE, measure, by)
-    groups: dict[str, list[str]] = {"worse": [], "no clear difference": [], "better": []}
-    for model in LEVELLED:
-        other = _values(records, model, measure, by)
-        if len(own) != len(other) or len(own) < 2:
-            continue
-        more = [second - first for first, second in zip(own, other, strict=True)]
-        clear = abs(mean(more)) > stdev(more) and (min(more) > 0 or max(more) < 0)
-        group = ("better" if mean(more) > 0 else "worse") if clear else "no clear difference"
-        groups[group].append(f"{model} ({mean(more):+.1f} ± {stdev(more):.1f} points)")
-    return ", ".join(f"{group} {', '.join(names)}" for group, names in groups.items() if names)
+def _said(records: Records, by: str, measures: Sequence[str]) -> list[str]:
+    """Continuum memories beside the MLP, measure by measure; what is judged in one table is judged together."""
+    more: dict[tuple[str, str], list[float]] = {}
+    for measure in measures:
+        own = _values(records, BASELINE, measure, by)
+        for model in LEVELLED:
+            other = _values(records, model, measure, by)
+            if len(own) == len(other):
+                more[measure, model] = [second - first for first, second in zip(own, other, strict=True)]
+    judged = findings(more)
+    said = []
+    for measure in measures:
+        groups: dict[int, list[str]] = {-1: [], 0: [], 1: []}
+        for (of, model), way in judged.items():
+            if of == measure:
+                values = more[of, model]
+                groups[way].append(f"{model} ({mean(values):+.1f} ± {stdev(values):.1f} points)")
+        words = zip(("worse", NONE, "better"), groups.values(), strict=True)
+        said.append(", ".join(f"{word}: {', '.join(names)}" for word, names in words if names))
+    return said
 
 
 EXPERIMENT = Experiment(

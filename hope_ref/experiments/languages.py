@@ -22,7 +22,7 @@ from hope_ref.config import HopeConfig
 from hope_ref.experiments import amnesia, fitting
 from hope_ref.experiments.amnesia import Taught
 from hope_ref.experiments.cells import Cell, Experiment, Measures, Records, Table, spread
-from hope_ref.experiments.recall import is_clear
+from hope_ref.experiments.findings import NONE, findings
 from hope_ref.parallel import hope_adaptation, lessons, states
 from hope_ref.parallel.hope import Hope
 from hope_ref.tasks import languages as task
@@ -446,17 +446,17 @@ def sentence(records: Records) -> str:
         said[0] += (
             f"; of four it keeps {kept} %, and trained with levels held still {best} % at the best of all rates"
         )
-    verdicts = [
-        f"{_verdict(compared(records, hard, CLOCKS, other))} {what}"
+    beside = {
+        what: compared(records, hard, CLOCKS, other)
         for other, what in (
             (ONE, "one level"),
             ("1 level, 3 times as wide", "one level with as many parameters"),
             ("3 levels, one clock", "three levels at one clock"),
         )
-        if compared(records, hard, CLOCKS, other)
-    ]
+    }
+    verdicts = [f"{_verdict(beside[what], way)} {what}" for what, way in findings(beside, 1.0).items()]
     if verdicts:
-        said.append(f"Three clocks keep {'; '.join(verdicts)}")
+        said.append(f"What three clocks keep: {'; '.join(verdicts)}")
     anew = _name(EMPTIED, ONE, "a new random start in every episode")
     if records.values(middle, anew, "right"):
         said.append(
@@ -468,12 +468,12 @@ def sentence(records: Records) -> str:
     return ". ".join(said) + "."
 
 
-def _verdict(points: Sequence[float]) -> str:
-    """More, less, or no clear difference; in points, with their spread."""
+def _verdict(points: Sequence[float], way: int) -> str:
+    """More, less, or no difference found; in points, with their spread."""
     text = spread(points).replace("-", "−")
-    if not is_clear(points):
-        return f"no clearly other share ({text} points) than"
-    return f"{'more' if mean(points) > 0 else 'less'} ({text} points) than"
+    if way == 0:
+        return f"{NONE} ({text} points) from"
+    return f"{'more' if way > 0 else 'less'} ({text} points) than"
 
 
 EXPERIMENT = Experiment(

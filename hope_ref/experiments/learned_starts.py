@@ -25,7 +25,7 @@ from torch.nn.functional import cross_entropy
 from hope_ref.config import cms_options
 from hope_ref.experiments import fitting
 from hope_ref.experiments.cells import Cell, Experiment, Measures, Records, Table, spread
-from hope_ref.experiments.recall import is_clear
+from hope_ref.experiments.findings import findings
 from hope_ref.parallel.continuum_memory import (
     ContinuumState,
     Level,
@@ -357,6 +357,7 @@ OF_DIGITS = (
     "while reading (bits)",
 )
 MEASURES = ("kept", "lost", "last", "online")
+LEAST = 0.05  # bits: less is no finding, however sure it is
 
 
 def tables(records: Records) -> list[Table]:
@@ -425,31 +426,32 @@ def ahead(records: Records, source: str, one: str, other: str, length: str = "lo
 
 
 def sentence(records: Records) -> str:
-    """What a learned start gives, and what clocks add to it."""
+    """What a learned start gives, and what clocks add to it (`findings` of every stream)."""
     said = []
     for source in SOURCES:
         start = ahead(records, source, f"{ONE}; {START}", f"{ONE}; {RATES}")
         clocks = [ahead(records, source, f"{CLOCKS}; {START}", f"{other}; {START}") for other in (LEVEL, ONE)]
         if not start or not all(clocks):
             continue
-        against = [
-            f"{_compared(source, points)} {what}"
-            for points, what in zip(clocks, ("three levels at one clock", "one level"), strict=True)
-        ]
+        names = ("three levels at one clock", "one level")
+        beside = dict(zip(("start", *names), (start, *clocks), strict=True))
+        judged = findings(beside, 1.0 if source == "digits" else LEAST)
+        compared = {name: _compared(source, beside[name], judged.get(name, 0)) for name in beside}
+        against = [f"{compared[name]} {name}" for name in names]
         said.append(
-            f"{_title(source)}: one level with a learned start is {_compared(source, start)} with a random one; among learned "
+            f"{_title(source)}: one level with a learned start is {compared['start']} with a random one; among learned "
             f"starts three clocks are {' and '.join(against)}"
         )
     return ". ".join(said) + "." if said else "Not run yet."
 
 
-def _compared(source: str, more: Sequence[float]) -> str:
-    """Better or worse, and by how much, if it is clear (`recall.is_clear`; from a twentieth of a bit on)."""
+def _compared(source: str, more: Sequence[float], way: int) -> str:
+    """Better or worse, and by how much, or that no difference was found."""
     of_digits = source == "digits"
     text_ = f"{spread(more, 1 if of_digits else 2)} {'points right in the end' if of_digits else 'bits on A after B'}"
-    if not is_clear(more, 1.0 if of_digits else 0.05):
-        return f"not clearly different ({text_.replace('-', '−')}) from"
-    return f"{'better' if mean(more) > 0 else 'worse'} ({text_.replace('-', '−')}) than"
+    if way == 0:
+        return f"not found to differ ({text_.replace('-', '−')}) from"
+    return f"{'better' if way > 0 else 'worse'} ({text_.replace('-', '−')}) than"
 
 
 EXPERIMENT = Experiment(

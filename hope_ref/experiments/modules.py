@@ -30,7 +30,7 @@ from torch.nn.functional import cross_entropy
 from hope_ref.config import HopeConfig
 from hope_ref.experiments import fitting
 from hope_ref.experiments.cells import Cell, Experiment, Measures, Records, Table, spread
-from hope_ref.experiments.recall import is_clear
+from hope_ref.experiments.findings import findings
 from hope_ref.parallel import lessons, states
 from hope_ref.parallel.hope import Hope
 from hope_ref.parallel.layers import rms_norm
@@ -541,25 +541,28 @@ def sentence(records: Records) -> str:
     )
     # What learns in context is right in 10 % at the very most: 1,024 tokens hold 14 passages, all of them of the last task.
     beyond = [value - 10 for value in records.values(TASK, own[0], f"{LONG}.{LEARNING}.right")]
-    behind = [-value for value in points.get("the nearest class mean", [])]
-    if len(points) == len(rivals) and all(map(_ahead, [beyond, *points.values()])):
-        verdict = (
-            "They are clearly ahead of both and of all that a context could hold, which supports the paper"
-        )
-    elif not _ahead(beyond):
-        verdict = "That is not clearly more than the last task, which contradicts the paper"
-    elif _ahead(behind):
-        verdict = "Class means are clearly ahead of them, which contradicts the paper"
+    judged = findings({"the last task": beyond, **points}, 1.0)
+    if len(points) == len(rivals) and all(judged.get(name) == 1 for name in ("the last task", *rivals)):
+        verdict = "They are ahead of both and of all that a context could hold, which supports the paper"
+    elif judged.get("the last task") != 1:
+        verdict = "That was not found to be more than the last task, which gives the paper no support"
+    elif judged.get("the nearest class mean") == -1:
+        verdict = "Class means are ahead of them, which contradicts the paper"
     else:
-        verdict = "They keep more than the last task, and are neither ahead of both nor behind class means: that decides nothing"
+        behind = all(one < 0 for one in points.get("the nearest class mean", [0.0]))
+        seeds = (
+            "; class means are ahead in every seed, which is too few seeds for the rule above"
+            if behind
+            else ""
+        )
+        verdict = (
+            "They keep more than the last task, and were found neither ahead of both nor behind class means: that decides "
+            f"nothing{seeds}"
+        )
     return (
         f"After ten tasks of two modules in turn levels are right in {right} % if their start was trained through their updates "
         f"({own[0]}), and in {ordinary} % from an ordinary start (10 % is the last task alone){beside}. {verdict}."
     )
-
-
-def _ahead(points: Sequence[float]) -> bool:
-    return is_clear(points) and mean(points) > 0
 
 
 EXPERIMENT = Experiment(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ import torch
 from hope_ref.config import HopeConfig
 from hope_ref.experiments import fitting
 from hope_ref.experiments.cells import Cell, Experiment, Measures, Records, Table, spread
+from hope_ref.experiments.findings import NONE, findings
 from hope_ref.tasks import recall
 from hope_ref.training.settings import TrainingSettings
 
@@ -144,9 +145,27 @@ def differences(records: Records, task: str, model: str, other: str, measure: st
     return found
 
 
-def is_clear(found: Sequence[float], least: float = 1.0) -> bool:
-    """Whether differences over seeds are a finding: their mean is a point (``least``) or more, and more than twice their spread."""
-    return len(found) >= 3 and abs(mean(found)) >= least and abs(mean(found)) > 2 * stdev(found)
+LEAST = 1.0  # point of 100: less is no finding, however sure it is
+
+
+def beside_hope(records: Records) -> dict[tuple[str, str], list[float]]:
+    """All that the first table's sentence judges: other models minus HOPE, by number of pairs and model."""
+    return {
+        (pairs, name): differences(records, MANY, name, "HOPE", f"{pairs}.queries")
+        for pairs in ("32", "16")
+        for name, (model, _) in COMPARED.items()
+        if model != "HOPE" and records.values(MANY, name, f"{pairs}.queries")
+    }
+
+
+def beside_default(records: Records) -> dict[tuple[str, str], list[float]]:
+    """All differences of the second table, by number of pairs and change."""
+    return {
+        (pairs, name): differences(records, FEW, name, DEFAULT, f"{pairs}.queries")
+        for pairs in ("8", "16")
+        for name in CHANGES
+        if name != DEFAULT
+    }
 
 
 def _signed(found: Sequence[float]) -> str:
@@ -207,21 +226,20 @@ def _compared(records: Records) -> Table:
 
 
 def _changed(records: Records) -> Table:
-    rows = []
+    rows, beside = [], beside_default(records)
+    judged = findings(beside, LEAST)
     for name in CHANGES:
         row = [name + _stopped(records, FEW, name)]
         for pairs in ("8", "16"):
             measure = f"{pairs}.queries"
             row.append(records.text(FEW, name, measure, scale=100))
-            found = differences(records, FEW, name, DEFAULT, measure)
-            mark = "**" if is_clear(found) else ""
-            row.append("" if name == DEFAULT else f"{mark}{_signed(found)}{mark}")
+            mark = "**" if judged.get((pairs, name)) else ""
+            row.append("" if name == DEFAULT else f"{mark}{_signed(beside[pairs, name])}{mark}")
         rows.append((*row, records.text(FEW, name, "seconds_per_step", digits=2)))
     note = _recipe(records, FEW) + (
         "One change to the default at a time, in a training cut short while it still climbs: what slows learning shows here, "
         "what a longer training would reach does not. Differences in points, seed by seed, with their spread; "
-        "**bold**: at least one point and more than twice that spread (with three seeds luck alone makes about one row in "
-        f"thirteen bold, so expect one of {len(CHANGES) - 1}). † steps taken before loss or gradient was not finite."
+        f"**bold**: better or worse, of {2 * (len(CHANGES) - 1)} comparisons, by a point or more. † steps taken before loss or gradient was not finite."
     )
     header = ("HOPE", "8 pairs", "difference", "16 pairs", "difference", "s per step")
     return Table("Recall, one change at a time", header, tuple(rows), note)
@@ -232,22 +250,19 @@ def sentence(records: Records) -> str:
     own = records.values(MANY, "HOPE", "16.queries")
     if not own:
         return "not run yet"
-    said = []
+    said, beside = [], beside_hope(records)
+    judged = findings(beside, LEAST)
     for pairs in ("32", "16"):
         measure = f"{pairs}.queries"
-        found = {
-            name: differences(records, MANY, name, "HOPE", measure)
-            for name, (model, _) in COMPARED.items()
-            if model != "HOPE" and records.values(MANY, name, measure)
-        }
-        if not found:
+        if not any(of == pairs for of, _ in beside):
             continue
-        ahead = [name for name, points in found.items() if is_clear(points) and mean(points) > 0]
-        behind = [name for name, points in found.items() if is_clear(points) and mean(points) < 0]
+        ahead, behind = (
+            [name for (of, name), found in judged.items() if of == pairs and found == way] for way in (1, -1)
+        )
         level = records.text(MANY, "HOPE", measure, scale=100)
         where = f"with {pairs} pairs, {'twice what was trained' if pairs == '32' else 'the most that was trained'},"
         said.append(
-            f"{where} HOPE recalls {level} %: clearly ahead of it {_are(ahead, records, measure)}, clearly behind it "
+            f"{where} HOPE recalls {level} %: ahead of it {_are(ahead, records, measure)}, behind it "
             f"{_are(behind, records, measure)}"
         )
     if not said:
@@ -277,22 +292,18 @@ def _not_learnt(records: Records) -> str:
 
 
 def _costs(records: Records) -> str:
-    """The clear changes at 8 pairs, worst first, and how many of the others there are."""
-    found = {
-        name: differences(records, FEW, name, DEFAULT, "8.queries") for name in CHANGES if name != DEFAULT
-    }
-    found = {name: points for name, points in found.items() if points}
+    """The changes that make a difference at 8 pairs, worst first, and how many of the others there are."""
+    beside = beside_default(records)
+    judged = findings(beside, LEAST)  # of the table, so with those at 16 pairs
+    found = {name: points for (pairs, name), points in beside.items() if pairs == "8" and points}
     if not found:
         return ""
-    clear = sorted((name for name in found if is_clear(found[name])), key=lambda name: mean(found[name]))
-    unclear = len(found) - len(clear)
-    rest = f"the other {unclear} of {len(found)} changes make no clear difference"
-    if not clear:
-        return (
-            f" Cut short, with 8 pairs, none of {len(found)} changes to the recipe makes a clear difference."
-        )
-    listed = ", ".join(f"{name} ({_signed(found[name])})" for name in clear)
-    return f" Cut short, with 8 pairs, what changes recall clearly: {listed} points; {rest}."
+    names = sorted((name for name in found if judged.get(("8", name))), key=lambda name: mean(found[name]))
+    if not names:
+        return f" Cut short, with 8 pairs, {NONE} for any of {len(found)} changes to the recipe."
+    listed = ", ".join(f"{name} ({_signed(found[name])})" for name in names)
+    rest = f"{NONE} for the other {len(found) - len(names)} of {len(found)} changes"
+    return f" Cut short, with 8 pairs, what changes recall: {listed} points; {rest}."
 
 
 EXPERIMENT = Experiment(

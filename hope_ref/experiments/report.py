@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from hope_ref.benchmarks.cuda import sentence
 from hope_ref.experiments import NAMES, experiment, records
 from hope_ref.experiments.cells import Experiment, Records, Table
+from hope_ref.experiments.findings import in_words
 from hope_ref.experiments.words import FIGURES
 
 HEAD = """# Results
@@ -20,9 +22,9 @@ otherwise; "–" was not run. `python -m hope_ref experiment NAME --full` runs w
 > settings are all here; anybody can run a cell again.
 >
 > **What we do not claim.** Nothing here confirms or refutes the paper's results at 340 million to 1.3 billion parameters: its
-> figures stand beside ours to show which question is asked, not to be compared as numbers. Three seeds are few: a difference
-> smaller than the spreads beside it shows nothing. Every model has the same steps, batches and learning-rate recipe, which was
-> found for HOPE; where more was tuned, the note says what.
+> figures stand beside ours to show which question is asked, not to be compared as numbers. Every model has the same steps,
+> batches and learning-rate recipe, which was found for HOPE; where more was tuned, the note says what.
+
 """
 
 
@@ -36,7 +38,8 @@ def markdown(folder: Path, scale: str, seeds: Sequence[int]) -> str:
         own = experiment(name)
         cells = own.cells(scale, seeds)
         found.append((own, len(cells), records.load_all(folder, cells)))
-    lines = [HEAD, "## In one sentence each", ""]
+    on_a_gpu = f"> **On a GPU.** {sentence(folder.parent)}"
+    lines = [HEAD + in_words(), on_a_gpu, "", "## In one sentence each", ""]
     for own, _, there in found:
         lines.append(
             f"* **[{_title(own)}](#{_title(own).lower().replace(' ', '-')})**: {own.sentence(there)}"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import mean
 
 from hope_ref.experiments import text_reading as reading
 from hope_ref.experiments import text_runs
 from hope_ref.experiments.cells import Cell, Experiment, Measures, Records, Table, spread
+from hope_ref.experiments.findings import NONE
 from hope_ref.training.settings import TrainingSettings
 
 STEPS, TIME = "equal steps", "equal time"  # the tasks
@@ -136,22 +137,38 @@ def _places(records: Records) -> Table:
 
 def sentence(records: Records) -> str:
     """At equal time, at equal steps, beyond the training length: what speaks against HOPE first."""
-    said = [part for part in (_at(records, TIME), _at(records, STEPS), _beyond(records)) if part]
+    # One table holds both comparisons with HOPE, so they are judged together.
+    beside = {(task, model): _beside(records, task, model) for task in (TIME, STEPS) for model in MODELS[1:]}
+    judged = reading.verdicts(beside)
+    said = [
+        part
+        for part in (*(_at(records, task, beside, judged) for task in (TIME, STEPS)), _beyond(records))
+        if part
+    ]
     if not said:
         return "Not run yet, or with too few seeds."
     return " ".join(text for _, text in sorted(said, key=lambda part: not part[0]))
 
 
-def _at(records: Records, task: str) -> tuple[bool, str] | None:
+def _beside(records: Records, task: str, model: str) -> list[float]:
+    """A model's bits per byte minus HOPE's, seed by seed."""
+    own, other = (reading.by_seed(records, *of, "bits_per_byte") for of in ((STEPS, HOPE), (task, model)))
+    return reading.between(own, other)
+
+
+def _at(
+    records: Records,
+    task: str,
+    beside: Mapping[tuple[str, str], Sequence[float]],
+    judged: Mapping[tuple[str, str], str],
+) -> tuple[bool, str] | None:
     """Whether it is bad news for HOPE, and the news."""
     own = reading.by_seed(records, STEPS, HOPE, "bits_per_byte")
-    others = MODELS[1:] if task == STEPS else BASELINES
-    beside = {
-        model: reading.between(own, reading.by_seed(records, task, model, "bits_per_byte"))
-        for model in others
-    }
-    groups = reading.grouped(beside)
-    text = reading.listed(groups, ("better", "no clear difference", "worse"))
+    of_task = {model: values for (where, model), values in beside.items() if where == task}
+    groups = reading.grouped(
+        of_task, {model: judged[task, model] for model in of_task if (task, model) in judged}
+    )
+    text = reading.listed(groups, ("better", NONE, "worse"))
     if not text:
         return None
     bad = bool(groups["better"])
@@ -160,24 +177,26 @@ def _at(records: Records, task: str) -> tuple[bool, str] | None:
 
 def _beyond(records: Records) -> tuple[bool, str] | None:
     """Whether HOPE gets worse beyond its training length, and by how much beside the others."""
-    drifts = {model: reading.drift(records, STEPS, model) for model in MODELS}
-    judged = reading.verdict(drifts[HOPE])
-    found = reading.stretches(records)
+    drifts = {
+        (task, model): reading.drift(records, task, model) for task in (STEPS, TIME) for model in MODELS
+    }
+    verdicts, found = reading.verdicts(drifts), reading.stretches(records)  # of the table's whole last column
+    judged = verdicts.get((STEPS, HOPE))
     if judged is None or found is None:
         return None
     within, beyond, _ = found
     opening = {
         "worse": "HOPE gets worse beyond the length it was trained on",
         "better": "HOPE gets better beyond the length it was trained on",
-        "no clear difference": "HOPE holds beyond the length it was trained on",
+        NONE: "No difference found between HOPE within the length it was trained on and beyond",
     }[judged]
     others = [
-        f"{model} {reading.signed(drifts[model], 2)}"
+        f"{model} {reading.signed(drifts[STEPS, model], 2)}"
         for model in MODELS[1:]
-        if reading.verdict(drifts[model])
+        if (STEPS, model) in verdicts
     ]
     beside = f"; the others: {', '.join(others)}" if others else ""
-    own = reading.signed(drifts[HOPE], 2)
+    own = reading.signed(drifts[STEPS, HOPE], 2)
     return (
         judged == "worse",
         f"{opening}: {own} bits from places {within} to {beyond} of a window{beside}.",

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
 
 from hope_ref.experiments.cells import Records
+from hope_ref.experiments.findings import NONE, Name, findings
 
-VERDICTS = ("worse", "no clear difference", "better")
+VERDICTS = {1: "worse", 0: NONE, -1: "better"}  # of differences in bits, where more is worse
 
 
 def by_seed(records: Records, task: str, model: str, measure: str) -> dict[int, float]:
@@ -34,28 +35,23 @@ def signed(values: Sequence[float], digits: int = 3) -> str:
     return f"{mean(values):+.{digits}f} ± {stdev(values):.{digits}f}{seeds}"
 
 
-def verdict(values: Sequence[float]) -> str | None:
-    """Of differences in bits, where more is worse; None for fewer than two seeds.
-
-    Clear is what has one sign for every seed and a mean beyond the seeds' standard deviation.
-    """
-    if len(values) < 2:
-        return None
-    clear = abs(mean(values)) > stdev(values) and (min(values) > 0 or max(values) < 0)
-    return "no clear difference" if not clear else "worse" if mean(values) > 0 else "better"
+def verdicts(differences: Mapping[Name, Sequence[float]]) -> dict[Name, str]:
+    """Of all comparisons of one table, in bits, where more is worse (`findings`); those of too few seeds are left out."""
+    return {name: VERDICTS[way] for name, way in findings(differences).items()}
 
 
-def grouped(differences: Mapping[str, Sequence[float]], digits: int = 2) -> dict[str, list[str]]:
-    """The names with their differences, by verdict; those with too few seeds are left out."""
-    found: dict[str, list[str]] = {name: [] for name in VERDICTS}
+def grouped(
+    differences: Mapping[str, Sequence[float]], judged: Mapping[str, str], digits: int = 2
+) -> dict[str, list[str]]:
+    """The names with their differences, by verdict; those without one are left out."""
+    found: dict[str, list[str]] = {name: [] for name in VERDICTS.values()}
     for name, values in differences.items():
-        group = verdict(values)
-        if group is not None:
-            found[group].append(f"{name} ({signed(values, digits)})")
+        if name in judged:
+            found[judged[name]].append(f"{name} ({signed(values, digits)})")
     return found
 
 
-def listed(groups: Mapping[str, Sequence[str]], order: Sequence[str] = VERDICTS) -> str:
+def listed(groups: Mapping[str, Sequence[str]], order: Sequence[str] = tuple(VERDICTS.values())) -> str:
     """Groups as a part of a sentence: "worse: a, b; better: c"; "" if all are empty."""
     return "; ".join(f"{name}: {', '.join(groups[name])}" for name in order if groups[name])
 

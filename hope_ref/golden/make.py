@@ -11,13 +11,14 @@ import numpy as np
 
 from hope_ref.common.files import one_line
 from hope_ref.config import HopeConfig
-from hope_ref.golden import archive
+from hope_ref.golden import archive, expressive_optimisers
 from hope_ref.golden.components import Arrays, Component, Options, Sizes, checked_sizes
 from hope_ref.golden.files import Vector, check_place, save
 from hope_ref.golden.manifest import LARGEST_SEED
 from hope_ref.golden.registry import component
 from hope_ref.golden.self_modifying import of_config
 from hope_ref.reference.chunks import ERASE
+from hope_ref.reference.expressive_optimisers import SIDES
 from hope_ref.reference.momentum import WRITES
 
 FOLDER = Path(__file__).parent / "vectors"
@@ -189,7 +190,21 @@ _OTHERS: dict[str, list[tuple[str, Options]]] = {
         ("_attention", {"mixer": "softmax_attention", "signal": "none"}),
     ],
     "hope_adaptation": [("", {**_SMALL, "architecture": "linear", "cms_rate": 0.2})],
+    "shared_gain": [
+        ("", {}),
+        ("_dot_matrix", {"objective": "dot", "readout": "matrix", "read": "boundary", "gain_bound": 0.0}),
+    ],
+    "preconditioner_step": [("", {})],
+    "feature_momentum_step": [
+        ("", {}),
+        ("_cube", {"feature": "cube"}),
+        ("_muon", {"feature": "tanh", "output": "newton_schulz"}),
+    ],
+    "deep_momentum_step": [("", {})],
+    "shampoo_step": [("_" + sides, {"sides": sides}) for sides in SIDES],
 }
+_TOKENS = {"hope_adaptation": 7}  # which differentiates numerically, and is slow
+_TOKENS |= {one.name: 3 for one in expressive_optimisers.COMPONENTS}  # each carries a state
 
 
 def shipped() -> list[Shipped]:
@@ -202,7 +217,7 @@ def shipped() -> list[Shipped]:
     every += [Shipped(f"{name}_{what}", name, {**_SMALL, **options}) for what, options in _SELF.items()]
     every.append(Shipped(f"{name}_no_tokens", name, _SMALL, tokens=0))  # empty outputs, an unchanged state
     for name, variants in _OTHERS.items():
-        tokens = 7 if name == "hope_adaptation" else 11  # which differentiates numerically, and is slow
+        tokens = _TOKENS.get(name, 11)
         every += [Shipped(name + what, name, options, tokens) for what, options in variants]
     return every
 

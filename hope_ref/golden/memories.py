@@ -14,6 +14,14 @@ from hope_ref.reference.chunks import ERASE, momentum_recurrence, recurrence
 from hope_ref.reference.continuum_memory import Level, continuum_memory
 from hope_ref.reference.delta_rule import delta_rule, gated_delta_rule
 from hope_ref.reference.linear_attention import linear_attention
+from hope_ref.reference.shared_gain import (
+    OBJECTIVES,
+    READOUTS,
+    READS,
+    current,
+    random_parameters,
+    shared_gain,
+)
 from hope_ref.reference.titans import start, titans
 
 
@@ -139,6 +147,19 @@ def _continuum(inputs: Arrays, options: Options) -> Arrays:
     return {"outputs": outputs, **final}
 
 
+def _shared_gain_draw(options: Options, sizes: Sizes, seed: int) -> Arrays:
+    """x, and the parameters of either kind of read-out; hidden is not used."""
+    drawn = random_parameters(sizes.width, options["readout"], seed)
+    return {"x": np.random.default_rng([seed, 1]).normal(size=sizes[:2]), **drawn}
+
+
+def _shared_gain(inputs: Arrays, options: Options) -> Arrays:
+    parameters = {name: array for name, array in inputs.items() if name != "x"}
+    readout = "matrix" if "eta_readout" in inputs else "vector"
+    outputs, state = shared_gain(inputs["x"], parameters, readout=readout, **options)
+    return {"outputs": outputs, **{f"final_{name}": weight for name, weight in current(state).items()}}
+
+
 COMPONENTS = (
     Component(
         "linear_attention",
@@ -222,5 +243,19 @@ COMPONENTS = (
         },
         _continuum_draw,
         _continuum,
+    ),
+    Component(
+        "shared_gain",
+        ("P 83-88", "P 93", "VisionHOPE"),
+        {
+            "chunk_size": (4, 1, 2, 3, 8, 16),
+            "objective": OBJECTIVES,
+            "read": READS,
+            "eta_max": (1.0, 0.5, 2.0),
+            "gain_bound": (1.0, 0.0, 0.5),
+        },
+        _shared_gain_draw,
+        _shared_gain,
+        draws={"readout": READOUTS},
     ),
 )

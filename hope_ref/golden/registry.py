@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hope_ref.common.validation import one_of
-from hope_ref.golden import memories, models, optimisers, self_modifying
+from hope_ref.golden import expressive_optimisers, memories, models, optimisers, self_modifying
 from hope_ref.golden.components import Component
 
 
@@ -14,6 +14,7 @@ def components() -> dict[str, Component]:
         *memories.COMPONENTS,
         *optimisers.COMPONENTS,
         *models.COMPONENTS,
+        *expressive_optimisers.COMPONENTS,
     )
     return {component.name: component for component in every}
 

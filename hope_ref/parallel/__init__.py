@@ -10,6 +10,7 @@ from hope_ref.parallel import (
     continuum_schedule,
     delta_gradient_descent,
     delta_rule,
+    expressive_optimisers,
     gradient_descent,
     hope,
     hope_adaptation,
@@ -19,6 +20,7 @@ from hope_ref.parallel import (
     momentum,
     newton_schulz,
     self_modifying_titans,
+    shared_gain,
     states,
     titans,
 )
@@ -29,6 +31,7 @@ __all__ = [
     "continuum_schedule",
     "delta_gradient_descent",
     "delta_rule",
+    "expressive_optimisers",
     "gradient_descent",
     "hope",
     "hope_adaptation",
@@ -38,6 +41,7 @@ __all__ = [
     "momentum",
     "newton_schulz",
     "self_modifying_titans",
+    "shared_gain",
     "states",
     "titans",
 ]

@@ -59,6 +59,15 @@ def state_tensors(like_name: str, like: Tensor, **named: object) -> None:
         tensors(**{like_name: other, name: value})
 
 
+def as_tensor(value: Any, like: Tensor) -> Tensor:
+    """The value as a tensor; a number, in the dtype and on the device of ``like``, is filled in there: the host waits for no copy."""
+    if isinstance(value, Tensor):
+        return value
+    if isinstance(value, int | float):
+        return like.new_full((), value)
+    return torch.as_tensor(value, dtype=like.dtype, device=like.device)
+
+
 def values(low: float = -torch.inf, high: float = torch.inf, **named: Tensor) -> None:
     """Raise a ValueError if an entry is NaN, infinite or outside [low, high]; see the module's note on GPUs."""
     for name, value in named.items():
@@ -78,8 +87,7 @@ def per_token(
 ) -> Tensor:
     """Return one number per token, shape (..., T), for tokens ``like`` (..., T, d): a number is repeated."""
     shape = like.shape[:-1]
-    if not isinstance(value, Tensor):
-        value = torch.as_tensor(value, dtype=like.dtype, device=like.device)
+    value = as_tensor(value, like)
     tensors(**{like_name: like, name: value})
     if value.ndim:
         shape_is(name, tuple(value.shape), tuple(shape))

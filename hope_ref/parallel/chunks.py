@@ -32,6 +32,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from hope_ref.common.validation import one_of, positive_integer
+from hope_ref.parallel import compiling
 from hope_ref.parallel.ops import plus_product, unit_lower_solve, whole
 
 ERASE = ("before_decay", "after_decay", "none")
@@ -132,35 +133,45 @@ def recurrence(
     Args:
         q, phi: (..., T, d_in). u: (..., T, d_out). eta, alpha: (..., T). state: (..., d_out, d_in).
         chunk_size: >= 1. erase: see above.
-        backend: "torch", "triton" or "auto", see `hope_ref.parallel.kernels`.
+        backend: "torch", "triton", "compiled" or "auto", see `hope_ref.parallel.kernels` and `hope_ref.parallel.compiling`.
     Returns: outputs S_t q_t, (..., T, d_out), and the final state, (..., d_out, d_in), both in the dtype that came in;
     half precision is computed in float32.
-    Raises: ValueError if chunk_size is no integer >= 1 or erase no known word; RuntimeError if the kernels cannot run.
+    Raises: ValueError if chunk_size is no integer >= 1 or erase no known word; RuntimeError if a backend cannot run here.
     """
     chunk_size = positive_integer("chunk_size", chunk_size)
     one_of("erase", erase, ERASE)
     if backend != "torch":
         from hope_ref.parallel import kernels
 
-        if kernels.chosen(backend, phi, kernels.too_wide(phi.shape[-1], phi.dtype)) == "triton":
-            from hope_ref.parallel.kernels.launch import recurrence as in_one_launch
+        backend = kernels.chosen(backend, phi, kernels.too_wide(phi.shape[-1], phi.dtype))
+    if backend == "triton":
+        from hope_ref.parallel.kernels.launch import recurrence as in_one_launch
 
-            return in_one_launch(q, phi, u, eta, alpha, state, chunk_size, erase)
+        return in_one_launch(q, phi, u, eta, alpha, state, chunk_size, erase)
+    one = compiling.compiled(one_chunk) if backend == "compiled" else one_chunk
     dtypes = u.dtype, state.dtype
     q, phi, u, eta, alpha, state = whole(q, phi, u, eta, alpha, state)
     outputs = [u[..., :0, :]]  # so that T = 0 gives an empty tensor of the right shape
     for start in range(0, phi.shape[-2], chunk_size):
         tokens = slice(start, start + chunk_size)
-        q_c, phi_c, u_c, eta_c = q[..., tokens, :], phi[..., tokens, :], u[..., tokens, :], eta[..., tokens]
-        decay = decays(alpha[..., tokens])
-        if erase == "none":
-            write = eta_c[..., None] * u_c
-        else:
-            after = erase == "after_decay"
-            gamma = decay.gamma if after else decay.gamma_before
-            target = eta_c[..., None] * (u_c - gamma[..., None] * (phi_c @ state.mT))  # (..., C, d_out)
-            write = writes(phi_c @ phi_c.mT, eta_c, decay.ratio if after else decay.ratio_before, target)
-        start_answer = decay.gamma[..., None] * (q_c @ state.mT)  # γ_t S_0 q_t
-        outputs.append(reads(q_c @ phi_c.mT, decay.ratio, write, start_answer))
-        state = final_state(phi_c, decay.ratio, write, decay.gamma[..., -1, None, None] * state)
+        q_c, phi_c, u_c = (z[..., tokens, :] for z in (q, phi, u))
+        read, state = one(q_c, phi_c, u_c, eta[..., tokens], alpha[..., tokens], state, erase)
+        outputs.append(read)
     return torch.cat(outputs, -2).to(dtypes[0]), state.to(dtypes[1])
+
+
+def one_chunk(
+    q: Tensor, phi: Tensor, u: Tensor, eta: Tensor, alpha: Tensor, state: Tensor, erase: str
+) -> tuple[Tensor, Tensor]:
+    """One chunk of `recurrence`: its outputs and the state after it."""
+    decay = decays(alpha)
+    if erase == "none":
+        write = eta[..., None] * u
+    else:
+        after = erase == "after_decay"
+        gamma = decay.gamma if after else decay.gamma_before
+        target = eta[..., None] * (u - gamma[..., None] * (phi @ state.mT))  # (..., C, d_out)
+        write = writes(phi @ phi.mT, eta, decay.ratio if after else decay.ratio_before, target)
+    start_answer = decay.gamma[..., None] * (q @ state.mT)  # γ_t S_0 q_t
+    outputs = reads(q @ phi.mT, decay.ratio, write, start_answer)
+    return outputs, final_state(phi, decay.ratio, write, decay.gamma[..., -1, None, None] * state)

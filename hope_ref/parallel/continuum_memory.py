@@ -247,7 +247,7 @@ def _through(
     if variant == "independent":
         passes = [level_pass(x, *theta, level.gain) for theta, level in zip(weights, levels, strict=True)]
         branches = [
-            torch.as_tensor(level.weight, dtype=x.dtype, device=x.device)[..., None, None] * seen.answer
+            checks.as_tensor(level.weight, x).to(x.dtype)[..., None, None] * seen.answer
             for seen, level in zip(passes, levels, strict=True)
         ]
         return (x + sum(branches)).to(dtype), passes
@@ -567,7 +567,7 @@ def checked_levels(parameters: Levels, with_value: bool, lead: tuple[int, ...]) 
             raise ValueError(f"{name}.value must be given for signal='associative', got None")
         weight = level.weight
         if not isinstance(weight, Tensor):
-            weight = torch.as_tensor(scalar(f"{name}.weight", weight), dtype=first.dtype, device=first.device)
+            weight = checks.as_tensor(scalar(f"{name}.weight", weight), first)
         level = level._replace(weight=weight)
         _fits(f"{name}.w1", level.w1, (*(width or ("d",)), "h"), lead, first)
         d, hidden = level.w1.shape[-2:]

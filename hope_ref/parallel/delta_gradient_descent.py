@@ -127,7 +127,7 @@ def _rate(eta: Tensor | float, lead: torch.Size, **like: Tensor) -> Tensor:
         checks.tensors(**like, eta=eta)
         rate = _wide(eta)
     else:
-        rate = torch.as_tensor(eta, dtype=_wide(other).dtype, device=other.device)
+        rate = checks.as_tensor(eta, _wide(other))
     if rate.ndim:
         shape_is("eta", tuple(rate.shape), tuple(lead))
     checks.values(low=0, eta=rate)

@@ -30,7 +30,7 @@ def delta_rule(
         eta: inner learning rate >= 0, a number or (..., T); stable iff η ‖k‖² < 2.
         memory: M_0, (..., d_v, d_k); None starts empty.
         chunk_size: tokens computed at once; changes speed and memory, not the result.
-        backend: "torch", "triton" or "auto", see `hope_ref.parallel.kernels`.
+        backend: "torch", "triton", "compiled" or "auto", see `chunks.recurrence`.
     Returns:
         outputs y, (..., T, d_v), and the final memory, (..., d_v, d_k).
     Raises:

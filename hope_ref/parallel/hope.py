@@ -154,7 +154,8 @@ class Hope(nn.Module):
             starts: for tokens (B, T): True where a document begins. There the row starts from the parameters again. The
                 state is one per row then, too.
             recompute: keep only the memories' states between chunks for the backward pass and compute the rest again.
-            backend: of the mixers that have kernels: "torch", "triton" or "auto", see `hope_ref.parallel.kernels`.
+            backend: of the mixers that have kernels: "torch", "triton", "compiled" or "auto", see
+                `hope_ref.parallel.kernels` and `hope_ref.parallel.compiling`.
         Raises:
             ValueError: naming the argument, what it got and what it wants.
         """

@@ -193,18 +193,19 @@ class Mixer(nn.Module):
             x: tokens, (..., T, d).
             state: what the last call returned; None starts a stream.
             recompute: keep only the memories' states between chunks for the backward pass and compute the rest again.
-            backend: "torch", "triton" or "auto", see `hope_ref.parallel.kernels`.
+            backend: "torch", "triton", "compiled" or "auto", see `hope_ref.parallel.kernels` and `hope_ref.parallel.compiling`.
         Raises:
             ValueError: if a mixer without kernels is asked for them, or backend is no known word.
         """
         raise NotImplementedError
 
     def check_backend(self, backend: str) -> None:
-        """Raise a ValueError for no known word, and for "triton" where there are no kernels."""
+        """Raise a ValueError for no known word, and for "triton" and "compiled" where nothing goes through `chunks`."""
         one_of("backend", backend, BACKENDS)
-        if backend == "triton" and not self.has_kernels:
+        if backend in ("triton", "compiled") and not self.has_kernels:
+            lacks = "kernels" if backend == "triton" else "chunk to compile"
             raise ValueError(
-                f"backend must be 'torch' or 'auto' for {type(self).__name__}, which has no kernels, got 'triton'"
+                f"backend must be 'torch' or 'auto' for {type(self).__name__}, which has no {lacks}, got {backend!r}"
             )
 
     def extra_repr(self) -> str:

@@ -28,7 +28,7 @@ def linear_attention(
         alpha: retention in [0, 1], a number or (..., T).
         memory: M_0, (..., d_v, d_k); None starts empty.
         chunk_size: tokens computed at once; changes speed and memory, not the result.
-        backend: "torch", "triton" or "auto", see `hope_ref.parallel.kernels`.
+        backend: "torch", "triton", "compiled" or "auto", see `chunks.recurrence`.
     Returns:
         outputs y, (..., T, d_v), and the final memory, (..., d_v, d_k).
     Raises:

@@ -27,7 +27,7 @@ def _rate(name: str, value: Tensor | float, w: Tensor, shape: tuple[int, ...], h
         checks.tensors(w=w, **{name: value})
         rate = _wide(value)
     else:
-        rate = torch.as_tensor(value, dtype=_wide(w).dtype, device=w.device)
+        rate = checks.as_tensor(value, _wide(w))
     if rate.ndim:
         shape_is(name, tuple(rate.shape), shape)
     checks.values(0, high, **{name: rate})
@@ -110,7 +110,7 @@ def delta_momentum_step(
     if isinstance(target, Tensor):
         checks.tensors(w=w, target=target)
         shape_is("target", tuple(target.shape), (*leading, rows, rows) if target.ndim else ())
-    p = torch.as_tensor(target, dtype=g.dtype, device=w.device)
+    p = checks.as_tensor(target, g).to(g.dtype)
     checks.values(target=p)
     eta_step = eta / (1 + eta * g.square().sum((-2, -1), keepdim=True))
     with checks.no_autocast(w.device.type):

@@ -83,7 +83,7 @@ def orthogonality_step(o: Tensor, zeta: Tensor | float = 0.125) -> Tensor:
     """
     _matrices("o", o)
     wide = o.to(torch.promote_types(o.dtype, torch.float32))
-    zeta = torch.as_tensor(zeta, dtype=wide.dtype, device=o.device)
+    zeta = checks.as_tensor(zeta, wide).to(wide)
     if zeta.ndim:
         raise ValueError(f"zeta must have shape (), got {tuple(zeta.shape)}")
     checks.values(0, zeta=zeta)

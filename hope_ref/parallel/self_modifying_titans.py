@@ -22,7 +22,7 @@ from torch.utils.checkpoint import checkpoint
 
 from hope_ref.common.validation import same_names, shape_is
 from hope_ref.config import HopeConfig, eta_bias, logit, weight_names, weight_shapes
-from hope_ref.parallel import checks, chunks, layers, states
+from hope_ref.parallel import checks, chunks, compiling, layers, states
 from hope_ref.parallel.memory_network import (
     Matrix,
     Moving,
@@ -100,12 +100,13 @@ def self_modifying_titans(
         config: the options; ``target_gradient`` matters here, the sizes come from the tensors.
         state: what the last call returned; None starts from the parameters.
         recompute: keep only the states between chunks for the backward pass and compute the rest again.
-        backend: "torch", "triton" or "auto": what writes and reads within a chunk, see `hope_ref.parallel.kernels`.
+        backend: "torch", "triton", "compiled" or "auto": what writes and reads within a chunk, see
+            `hope_ref.parallel.kernels` and `hope_ref.parallel.compiling`.
     Returns:
         outputs, (..., T, d), in the dtype of x, and the final state, differentiable too.
     Raises:
         ValueError: naming the argument, what it got and what it wants.
-        RuntimeError: backend="triton" where the kernels cannot run, with the reason.
+        RuntimeError: a backend that cannot run here, with the reason.
     """
     _check(x_key, x_value, x_query, parameters, config, state)
     return stream(x_key, x_value, x_query, parameters, config, state, recompute=recompute, backend=backend)
@@ -125,20 +126,22 @@ def stream(
     """What `self_modifying_titans` computes, with nothing checked: for a layer whose arguments are its own."""
     with checks.no_autocast(x_key.device.type):
         x, start, state = _arguments(x_key, x_value, x_query, parameters, config, state)
-        on_kernels = backend != "torch" and _on_kernels(backend, x["k"], config)
-        outputs, end = _run(x, start, config, state, recompute, on_kernels)
+        backend = _chosen(backend, x["k"], config)
+        outputs, end = _run(x, start, config, state, recompute, backend)
     return outputs.to(x_key.dtype), end
 
 
-def _on_kernels(backend: str, like: Tensor, config: HopeConfig) -> bool:
-    """Whether the kernels are to be used. Raises: as `hope_ref.parallel.kernels.chosen`."""
+def _chosen(backend: str, like: Tensor, config: HopeConfig) -> str:
+    """ "torch", "triton" or "compiled". Raises: as `hope_ref.parallel.kernels.chosen`."""
+    if backend == "torch":
+        return backend
     from hope_ref.parallel import kernels
 
-    return kernels.chosen(backend, like, kernels.unsupported(config, like.dtype, like.shape[-1])) == "triton"
+    return kernels.chosen(backend, like, kernels.unsupported(config, like.dtype, like.shape[-1]))
 
 
 def _run(
-    x: dict[str, Tensor], start: Start, config: HopeConfig, state: State, recompute: bool, on_kernels: bool
+    x: dict[str, Tensor], start: Start, config: HopeConfig, state: State, recompute: bool, backend: str
 ) -> tuple[Tensor, State]:
     """Stretches of tokens, each from one boundary of any group to the next."""
     of_groups, position = stacks(state, config), state.position
@@ -150,12 +153,12 @@ def _run(
     for place, (view, q) in enumerate(zip(views.split(sizes, -2), queries, strict=True)):
         if recompute and torch.is_grad_enabled():
             read, of_groups = checkpoint(
-                stretch, view, q, of_groups, start, config, position, True, on_kernels,
+                stretch, view, q, of_groups, start, config, position, True, backend,
                 use_reentrant=False, preserve_rng_state=False,
             )  # fmt: skip
         else:
             last = place == len(sizes) - 1
-            read, of_groups = stretch(view, q, of_groups, start, config, position, last, on_kernels)
+            read, of_groups = stretch(view, q, of_groups, start, config, position, last, backend)
         outputs.append(read)
         position += view.shape[-2]
     return torch.cat(outputs, -2), unstacked(of_groups, config, position)
@@ -179,27 +182,45 @@ def stretch(
     config: HopeConfig,
     position: int,
     last: bool = True,
-    on_kernels: bool = False,
+    backend: str = "torch",
 ) -> tuple[Tensor, Stacks]:
     """Tokens with no boundary between them: their outputs, (..., C, d), and the state after them.
 
     Where neither a gradient nor a later token (``last``) will ask for the old weights, they are overwritten.
     """
     of_groups = at_boundary(of_groups, config, position)
-    token = generate(views, q, start, config, of_groups)
-    if on_kernels:
+    if backend == "triton":
         from hope_ref.parallel.kernels import memories
 
+        token = generate(views, q, start, config, of_groups)
         answers, after_all = memories.stretch(token, of_groups, start.weights, groups(config), config)
         return (read(token, [], of_groups[-1], config) if answers is None else answers), after_all
+    if backend == "compiled":
+        kept = (False,) * len(of_groups)
+        return compiling.compiled(within)(views, q, of_groups, start, config, kept)
+    overwrite = []
+    for group, stack in zip(groups(config), of_groups, strict=True):
+        ends_here = (position + views.shape[-2]) % group.chunk_size == 0
+        unneeded = ends_here or not stack.begins  # else they are the boundary's to the chunk's end
+        overwrite.append(unneeded and not (last or torch.is_grad_enabled()))
+    return within(views, q, of_groups, start, config, tuple(overwrite))
+
+
+def within(
+    views: Tensor,
+    q: Tensor | None,
+    of_groups: Stacks,
+    start: Start,
+    config: HopeConfig,
+    overwrite: tuple[bool, ...],
+) -> tuple[Tensor, Stacks]:
+    """`stretch` from the state at its boundary on: tensors in, tensors out, so that one graph serves all chunks."""
+    token = generate(views, q, start, config, of_groups)
     moving = write_all(token, start, config, of_groups)
     outputs = read(token, moving[-1], of_groups[-1], config)
     after = []
-    for group, stack, matrices in zip(groups(config), of_groups, moving, strict=True):
-        ends_here = (position + views.shape[-2]) % group.chunk_size == 0
-        unneeded = ends_here or not stack.begins  # else they are the boundary's to the chunk's end
-        overwrite = unneeded and not (last or torch.is_grad_enabled())
-        ends = [moved(matrix, config, overwrite) for matrix in matrices]
+    for stack, matrices, in_place in zip(of_groups, moving, overwrite, strict=True):
+        ends = [moved(matrix, config, in_place) for matrix in matrices]
         if ends:
             weights, momenta = zip(*ends, strict=True)
             stack = stack._replace(weights=weights, momentum=momenta if config.inner_momentum > 0 else ())

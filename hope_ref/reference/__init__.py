@@ -10,6 +10,7 @@ from hope_ref.reference import (
     continuum_memory,
     delta_gradient_descent,
     delta_rule,
+    expressive_optimisers,
     gradient_descent,
     hope,
     hope_adaptation,
@@ -19,6 +20,7 @@ from hope_ref.reference import (
     newton_schulz,
     parameters,
     self_modifying_titans,
+    shared_gain,
     states,
     titans,
 )
@@ -29,6 +31,7 @@ __all__ = [
     "continuum_memory",
     "delta_gradient_descent",
     "delta_rule",
+    "expressive_optimisers",
     "gradient_descent",
     "hope",
     "hope_adaptation",
@@ -38,6 +41,7 @@ __all__ = [
     "newton_schulz",
     "parameters",
     "self_modifying_titans",
+    "shared_gain",
     "states",
     "titans",
 ]

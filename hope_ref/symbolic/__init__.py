@@ -11,13 +11,16 @@ from hope_ref.symbolic import (
     counts,
     delta_gradient_descent,
     delta_rule,
+    expressive_optimisers,
     gradient_descent,
     kernels,
     linear_attention,
     m3,
     momentum,
     newton_schulz,
+    online_learning,
     self_modifying_titans,
+    shared_gain,
     tables,
     titans,
 )
@@ -30,6 +33,8 @@ __all__ = [
     "counts",
     "delta_gradient_descent",
     "delta_rule",
+    "distinct",
+    "expressive_optimisers",
     "gradient_descent",
     "identities",
     "kernels",
@@ -38,7 +43,9 @@ __all__ = [
     "momentum",
     "named",
     "newton_schulz",
+    "online_learning",
     "self_modifying_titans",
+    "shared_gain",
     "tables",
     "titans",
 ]
@@ -48,13 +55,16 @@ CONCEPTS = (
     delta_rule,
     gradient_descent,
     delta_gradient_descent,
+    online_learning,
     momentum,
     newton_schulz,
+    expressive_optimisers,
     titans,
     chunks,
     continuum_memory,
     m3,
     self_modifying_titans,
+    shared_gain,
     counts,
     tables,
     kernels,
@@ -64,6 +74,11 @@ CONCEPTS = (
 def identities() -> tuple[Identity, ...]:
     """Every identity of every concept, in the order of the course."""
     return tuple(entry for concept in CONCEPTS for entry in concept.IDENTITIES)
+
+
+def distinct() -> tuple[Identity, ...]:
+    """Those that repeat no other: what is counted."""
+    return tuple(entry for entry in identities() if entry.alias_of is None)
 
 
 def named(name: str) -> Identity:

@@ -165,7 +165,7 @@ def _counted(first: Callable[[Any], Any], second: Callable[[Any], Any]) -> sp.Ma
 
 
 def _boundary() -> Sides:
-    """t = a C + r with 0 <= r < C has ⌊t/C⌋ = a, and a C tokens came before its chunk; from 1, ⌈t/C⌉ - 1 = a."""
+    """t = a C + r with 0 <= r < C has ⌊t/C⌋ = a, and a C tokens came before its chunk; from 1, ⌈t/C⌉ - 1 = a: at every C."""
     return Sides(_boundaries(), _counted(sp.floor, lambda part: sp.ceiling(part) - 1))
 
 
@@ -235,48 +235,60 @@ IDENTITIES = (
         r"M_{b(t)},\ b(t) = C \lfloor t/C \rfloor \text{ from } t = 0,\ C (\lceil t/C \rceil - 1) \text{ from } t = 1",
         _boundary,
         _boundary_printed,
+        sizes="chunks of 2 and 3, two of each; every size, every length by induction",
     ),
     Identity(
         "chunks.writes",
         "D",
         "The writes of a chunk solve one unit lower-triangular system.",
-        _SOLVE,
+        None,
         _SOLVE,
         _token_writes,
+        sizes="d_out = 2, d_in = 2, 3 tokens; every size, every length by induction",
     ),
     Identity(
         "chunks.three_steps",
         "D",
         "Three steps of decay, erase and write equal one unit lower-triangular solve and one weighted sum.",
-        _FINAL,
+        None,
         _FINAL,
         _three_steps,
+        sizes="d_out = 1, d_in = 2, 3 tokens; every size, every length by induction",
     ),
     Identity(
-        "chunks.reads", "D", "Every read of a chunk comes from the same writes.", _READS, _READS, _reads
+        "chunks.reads",
+        "D",
+        "Every read of a chunk comes from the same writes.",
+        None,
+        _READS,
+        _reads,
+        sizes="d_out = 1, d_in = 2, 3 tokens; every size, every length by induction",
     ),
     Identity(
         "chunks.momentum",
         "D",
         "With an inner momentum, a write made at s has reached the state at t with the weight c, and B_0 with b.",
-        _MOMENTUM,
+        None,
         _MOMENTUM,
         _momentum,
+        sizes="d_out = 1, d_in = 2, 3 tokens; every size, every length by induction",
     ),
     Identity(
         "chunks.frozen_dot",
         "P 92",
         "The gradient of the dot product does not depend on the memory: with given keys and values every chunk size is one model.",
-        _DOT,
+        None,
         _DOT,
         _frozen_dot,
+        sizes="d_v = 1, d_k = 2, 3 tokens in chunks of 1, 2 and 3; every size, every length by induction",
     ),
     Identity(
         "chunks.frozen_l2",
         "P 90, P 93",
         "On ½‖M k - v‖² the chunk size is part of the model: the second token does not see what the first decayed and wrote.",
-        _L2,
+        None,
         _L2,
         _frozen_l2,
+        sizes="d_v = 1, d_k = 2, 2 tokens; every size",
     ),
 )

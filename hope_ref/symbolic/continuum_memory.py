@@ -113,18 +113,16 @@ def _against_the_clock(first: int, otherwise: Any) -> Sides:
 
 
 def _otherwise() -> Sides:
-    """Between boundaries no chunk completes, so the problem is the one before, and so is its solution: at every C."""
+    """Between boundaries no chunk completes, so the problem is the one before, and so is its solution: at every C.
+
+    Windows i - C + 1 … i share no token and leave none out, at every C and number of chunks. Here C = 2 and four tokens.
+    """
     return _against_the_clock(1, lambda theta: theta)
 
 
 def _otherwise_printed() -> Sides:
     """[S 15] read as it stands: the whole parameter is 0 at every token that is no boundary."""
     return _against_the_clock(1, lambda theta: sp.Integer(0))
-
-
-def _window() -> Sides:
-    """Four tokens, C = 2: windows i - C + 1 … i share no token and leave none out, at every C and number of chunks."""
-    return _against_the_clock(1, lambda theta: theta)
 
 
 def _window_printed() -> Sides:
@@ -143,7 +141,7 @@ def _updates(tokens: int, size: int) -> tuple[int, int]:
 
 
 def _update_counts() -> Sides:
-    """Division with remainder: T = C ⌊T/C⌋ + (T mod C), and what is open is carried. Counted for T to 12, C to 5."""
+    """Division with remainder: T = C ⌊T/C⌋ + (T mod C), and what is open is carried, for every T and C. Counted for T to 12, C to 5."""
     pairs = [(tokens, size) for tokens in range(13) for size in range(1, 6)]
     return Sides(
         sp.Matrix([_updates(*pair) for pair in pairs]),
@@ -221,8 +219,8 @@ class Surprise(sp.Function):
 def _pairs_of_tokens() -> Sides:
     """Three tokens: three steps, each from where the last one ended, beside one step along the sum; both as series in η.
 
-    One number θ; of vectors the chain rule says the same, with H_t g_s a product of a matrix and a vector. A longer chunk has
-    more pairs s < t, C (C - 1)/2 of them, and nothing else at this order.
+    One number θ; of vectors the chain rule says the same, with H_t g_s a product of a matrix and a vector. A chunk of any C
+    has its pairs s < t, C (C - 1)/2 of them, and nothing else at this order.
     """
     token_by_token, tokens = START, range(1, 4)
     for t in tokens:
@@ -243,6 +241,7 @@ IDENTITIES = (
         _RIGHT,
         _otherwise,
         _otherwise_printed,
+        sizes="one number, chunks of 2, 4 tokens; every size, every length by induction",
     ),
     Identity(
         "continuum_memory.window",
@@ -250,8 +249,10 @@ IDENTITIES = (
         "A chunk has C terms; with C + 1 each boundary token is counted twice.",
         _CASES % ("i-C", r"\theta_i"),
         _RIGHT,
-        _window,
+        _otherwise,
         _window_printed,
+        sizes="one number, chunks of 2, 4 tokens; every size, every length by induction",
+        alias_of="continuum_memory.otherwise",
     ),
     Identity(
         "continuum_memory.update_counts",
@@ -260,45 +261,51 @@ IDENTITIES = (
         r"f_\ell = L_{\max} / C^{(\ell)}",
         r"\#\text{updates} = \lfloor T / C \rfloor, \quad \#\text{carried} = T \bmod C",
         _update_counts,
+        sizes="up to 12 tokens, chunks of 1 to 5; every size, every length by induction",
     ),
     Identity(
         "continuum_memory.summed_update",
         "S 15, P 71",
         "A chunk's update is one gradient step on the sum of its losses, all taken at the chunk's constant weights.",
-        r"W - \sum_t \eta \nabla_W \mathcal{L}_t(W) = W + \eta \sum_t u_t \varphi_t^\top",
+        None,
         r"W - \eta \nabla_W \sum_t \mathcal{L}_t(W) = W + \eta \sum_t u_t \varphi_t^\top",
         _summed_update,
+        sizes="2 × 2, a chunk of 2; every size",
     ),
     Identity(
         "continuum_memory.associative_gradient",
         "D",
         "The two weights of a level take in their own inputs and minus the error, the inner one through σ′.",
-        r"u_1 = -e,\ \varphi_1 = \sigma(W_2 n), \quad u_2 = -(W_1^\top e) \odot \sigma'(W_2 n),\ \varphi_2 = n",
+        None,
         r"-\nabla_{W_1} \mathcal{L} = u_1 \varphi_1^\top, \quad -\nabla_{W_2} \mathcal{L} = u_2 \varphi_2^\top",
         _associative_gradient,
+        sizes="d = 2, h = 1; every size",
     ),
     Identity(
         "continuum_memory.dgd_form",
         "S 35, P 56",
         "The implicit step for a whole chunk needs the sums of u φᵀ and φ φᵀ only.",
-        r"\arg\min_B \tfrac12 \sum_t \|B \varphi_t - u_t\|^2 + \tfrac{1}{2\eta} \|B - W\|^2",
+        None,
         r"\left(W + \eta \textstyle\sum_t u_t \varphi_t^\top\right) \left(I + \eta \textstyle\sum_t \varphi_t \varphi_t^\top\right)^{-1}",
         _dgd_form,
+        sizes="d_out = 1, d_in = 2, a chunk of 2; every size",
     ),
     Identity(
         "continuum_memory.nested_restart",
         "P 72, D",
         "A restart takes the weighted mean of where the level started and where it came to.",
-        r"\theta_0 \leftarrow \arg\min_z (1 - \varepsilon_\theta) \|z - \theta_0\|^2 + \varepsilon_\theta \|z - \theta\|^2",
+        None,
         r"\theta_0 \leftarrow \theta_0 + \varepsilon_\theta (\theta - \theta_0)",
         _nested_restart,
+        sizes="one row of 2; every size",
     ),
     Identity(
         "continuum_memory.clock",
         "D",
         "A clock changes nothing to first order: a step for each token and one step for all of them differ by η² times a sum over C (C - 1)/2 pairs.",
-        r"\theta^{(1)} - \theta^{(C)} = \eta^2 \sum_{1 \le t \le C} \sum_{1 \le s < t} H_t g_s + O(\eta^3)",
+        None,
         r"\theta^{(1)} - \theta^{(C)} = \eta^2 \sum_{1 \le t \le C} \sum_{1 \le s < t} H_t g_s + O(\eta^3)",
         _pairs_of_tokens,
+        sizes="one number, a chunk of 3; every size, every length by induction",
     ),
 )

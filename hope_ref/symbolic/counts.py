@@ -280,8 +280,8 @@ def _crossover() -> Sides:
     return Sides(sp.Matrix([found]), sp.Matrix([[1, sp.Rational(23, 15), sp.Rational(8, 15)]]))
 
 
-def _identity(name: str, claim: str, latex: str, proof: Any) -> Identity:
-    return Identity(f"counts.{name}", "D", claim, latex, latex, proof)
+def _identity(name: str, claim: str, latex: str, proof: Any, sizes: str) -> Identity:
+    return Identity(f"counts.{name}", "D", claim, None, latex, proof, sizes=sizes)
 
 
 IDENTITIES = (
@@ -290,35 +290,41 @@ IDENTITIES = (
         "One head of the bare equations has d(10h + d + 2) + 6 parameters, W_q among them.",
         r"d\,(10h + d + 2) + 6",
         _core_parameters,
+        sizes="d and h as symbols; every size",
     ),
     _identity(
         "parameters_of_hope",
         "HOPE of N blocks, H heads and K levels: embedding and last norm, then the same for each block.",
         r"(V+1)W + N\left[4W^2 + (3w+2)W + H(10dh + 2d + 6) + K(8W^2 + W)\right], \quad W = Hd",
         _hope_parameters,
+        sizes="all sizes as symbols; every size",
     ),
     _identity(
         "state_of_hope",
         "HOPE carries per block two copies of its memories, the convolutions' last inputs, and 41 W² for each level.",
         r"N\left[20Hdh + 3(w-1)W + 41KW^2\right], \quad W = Hd",
         _hope_state,
+        sizes="all sizes as symbols; every size",
     ),
     _identity(
         "token_flops",
         "With h = d the token loop multiplies 142 d² + 4 d for each token and head.",
         r"142\,d^2 + 4d",
         _token_flops,
+        sizes="d as a symbol, h = d; every size",
     ),
     _identity(
         "chunk_flops",
         "With h = d a chunk of C tokens costs 112 C d² + 30 C² d and lower terms: per token 112 d² + 30 C d.",
         r"112\,Cd^2 + 30\,C^2d - 2\,Cd + 4\,d^2",
         _chunk_flops,
+        sizes="C and d as symbols, h = d; every size",
     ),
     _identity(
         "crossover",
         "For large d = h chunks cost as much as the token loop at C = d; at 23d/15, or 8d/15 if the loop repeats nothing, with erase full.",
         r"C^\ast \to d, \quad \tfrac{23}{15}\,d, \quad \tfrac{8}{15}\,d",
         _crossover,
+        sizes="d to infinity, h = d; no size in it",
     ),
 )

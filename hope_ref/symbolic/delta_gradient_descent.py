@@ -88,7 +88,7 @@ def _sherman_morrison() -> Sides:
 def _step() -> Sides:
     """SymPy solves gradient = 0. The rows of W are separate problems: one of them is shown, as a column.
 
-    At every size it is [S 19] times Sherman–Morrison; `conference_step` has both rows.
+    At every size it is [S 19] times Sherman–Morrison.
     """
     derived, stated = (with_norm(side.row(0).T, X, LAM) for side in (_solved(), STEP))
     return Sides(derived.applyfunc(_by_weight), stated.applyfunc(_by_weight))
@@ -106,7 +106,10 @@ def _step_printed() -> Sides:
 
 
 def _inverse_rate() -> Sides:
-    """With (η/2)‖W - W_t‖² the minimiser is the form of [S 21], which is our closed form at 1/η."""
+    """With (η/2)‖W - W_t‖² the minimiser is the form of [S 21], which is our closed form at 1/η, at every size.
+
+    So it is with u = -∇ put in where the appendix writes ∇.
+    """
     solved = _solved_inverse_rate()
     return Sides(solved.col_join(solved), _form(INVERSE_RATE, INVERSE_RATE).col_join(STEP.subs(ETA, 1 / ETA)))
 
@@ -114,11 +117,6 @@ def _inverse_rate() -> Sides:
 def _inverse_rate_printed() -> Sides:
     """The objective printed above [S 21] is [S 17], where η is the learning rate."""
     return Sides(_solved(), _form(INVERSE_RATE, INVERSE_RATE))
-
-
-def _appendix_sign() -> Sides:
-    """With u = -∇ put in where the appendix writes ∇, the gradient is descended, at every size."""
-    return Sides(_solved_inverse_rate(), _form(INVERSE_RATE, INVERSE_RATE))
 
 
 def _appendix_sign_printed() -> Sides:
@@ -145,11 +143,6 @@ def _beta_is_alpha() -> Sides:
 
 def _beta_is_alpha_printed() -> Sides:
     return Sides(_beta(), (1 / ETA - NORM / (ETA * (NORM + ETA))) * X)
-
-
-def _conference_step() -> Sides:
-    """As `step`, with both rows."""
-    return Sides(_solved(), STEP)
 
 
 def _conference_step_printed() -> Sides:
@@ -233,14 +226,16 @@ IDENTITIES = (
         r"(W_{t+1} x_t - u_t) x_t^\top + \tfrac{1}{\eta_t} (W_{t+1} - W_t) = 0",
         _stationarity,
         _stationarity_printed,
+        sizes="d_out = 2, d_in = 3; every size",
     ),
     Identity(
         "delta_gradient_descent.sherman_morrison",
         "S 20",
         "The inverse of c I plus one outer product is again of that form, for any ‖x‖ = λ and c > 0.",
-        r"(x x^\top + c I)^{-1} = \tfrac1c \left(I - \tfrac{1}{\lambda^2 + c} x x^\top\right)",
+        r"(x_t x_t^\top + \eta_t I)^{-1} = \tfrac{1}{\eta_t} \left(I - \tfrac{1}{\lambda^2 + \eta_t} x_t x_t^\top\right)",
         r"(x x^\top + c I)^{-1} = \tfrac1c \left(I - \tfrac{1}{\lambda^2 + c} x x^\top\right)",
         _sherman_morrison,
+        sizes="d_in = 3; every size",
     ),
     Identity(
         "delta_gradient_descent.step",
@@ -251,6 +246,7 @@ IDENTITIES = (
         r"\quad \eta' = \frac{\eta}{1 + \eta \lambda^2}",
         _step,
         _step_printed,
+        sizes="d_out = 1, d_in = 3; every size",
     ),
     Identity(
         "delta_gradient_descent.inverse_rate",
@@ -261,6 +257,7 @@ IDENTITIES = (
         _CORRECT_INVERSE + r" \quad \text{from} \quad \tfrac{\eta}{2} \|W - W_t\|^2",
         _inverse_rate,
         _inverse_rate_printed,
+        sizes="d_out = 2, d_in = 3; every size",
     ),
     Identity(
         "delta_gradient_descent.appendix_sign",
@@ -269,16 +266,19 @@ IDENTITIES = (
         r"W_{t+1} = W_t (I - \tfrac{1}{\lambda^2 + \eta} x_t x_t^\top) - "
         r"\left(\tfrac{\lambda}{\lambda^2 \eta + \eta^2} - \tfrac1\eta\right) \nabla_y \mathcal{L}\, x_t^\top",
         _CORRECT_INVERSE,
-        _appendix_sign,
+        _inverse_rate,
         _appendix_sign_printed,
+        sizes="d_out = 2, d_in = 3; every size",
+        alias_of="delta_gradient_descent.inverse_rate",
     ),
     Identity(
         "delta_gradient_descent.appendix_chain",
         "P 114",
         "Solved as it stands, the appendix's first line adds the gradient: ascent.",
-        r"2 (W x - \nabla) x^\top + 2 \eta (W - W_t) = 0 \Rightarrow W = W_t (I - \alpha x x^\top) + \alpha \nabla x^\top",
+        r"2 (W x - \nabla) x^\top + 2 \eta (W - W_t) = 0",
         r"2 (W x - \nabla) x^\top + 2 \eta (W - W_t) = 0 \Rightarrow W = W_t (I - \alpha x x^\top) + \alpha \nabla x^\top",
         _appendix_chain,
+        sizes="d_out = 2, d_in = 3; every size",
     ),
     Identity(
         "delta_gradient_descent.beta_is_alpha",
@@ -288,6 +288,7 @@ IDENTITIES = (
         r"\beta_t = \frac{1}{\lambda^2 + \eta_t} = \alpha_t",
         _beta_is_alpha,
         _beta_is_alpha_printed,
+        sizes="d_in = 3; every size",
     ),
     Identity(
         "delta_gradient_descent.conference_step",
@@ -295,64 +296,73 @@ IDENTITIES = (
         "The short version's decay has no step size: it minimises the proximal objective for no η.",
         _CONFERENCE,
         _CORRECT_STEP,
-        _conference_step,
+        _step,
         _conference_step_printed,
+        sizes="d_out = 1, d_in = 3; every size",
+        alias_of="delta_gradient_descent.step",
     ),
     Identity(
         "delta_gradient_descent.explicit_step",
         "P20 27-29",
         "One gradient step on the regression loss has η on the decay too: the short version's form is not that either.",
-        r"W_{t+1} = W_t (I - \eta x_t x_t^\top) - \eta \nabla_y \mathcal{L}\, x_t^\top",
+        None,
         r"W_{t+1} = W_t (I - \eta x_t x_t^\top) - \eta \nabla_y \mathcal{L}\, x_t^\top",
         _explicit_step,
+        sizes="d_out = 2, d_in = 3; every size",
     ),
     Identity(
         "delta_gradient_descent.residual_shrinks",
         "D",
         "One step divides the residual by 1 + ηλ²: for no η > 0 does it overshoot.",
-        r"W_{t+1} x - u = \frac{W_t x - u}{1 + \eta \lambda^2}",
+        None,
         r"W_{t+1} x - u = \frac{W_t x - u}{1 + \eta \lambda^2}",
         _residual_shrinks,
+        sizes="d_out = 2, d_in = 3; every size",
     ),
     Identity(
         "delta_gradient_descent.shrinks_outputs",
         "D",
         "It is gradient descent with the step η' on the loss plus ½‖W x‖²: it wants small outputs, and rests accordingly.",
-        r"W_{t+1} = W_t - \eta' \nabla_W \left(\mathcal{L} + \tfrac12 \|W x\|^2\right)",
+        None,
         r"W_{t+1} = W_t - \eta' \nabla_W \left(\mathcal{L} + \tfrac12 \|W x\|^2\right)",
         _shrinks_outputs,
+        sizes="d_out = 2, d_in = 3; every size",
     ),
     Identity(
         "delta_gradient_descent.orthogonal",
         "D",
         "Orthogonal to the input nothing changes.",
-        r"x^\top z = 0 \Rightarrow W_{t+1} z = W_t z",
+        None,
         r"x^\top z = 0 \Rightarrow W_{t+1} z = W_t z",
         _orthogonal,
+        sizes="d_out = 2, d_in = 3; every size",
     ),
     Identity(
         "delta_gradient_descent.woodbury",
         "D",
         "For a chunk X (d, C) the d × d inverse needs only a C × C one.",
-        r"(X X^\top + \tfrac1\eta I)^{-1} = \eta \left(I - \eta X (I + \eta X^\top X)^{-1} X^\top\right)",
+        None,
         r"(X X^\top + \tfrac1\eta I)^{-1} = \eta \left(I - \eta X (I + \eta X^\top X)^{-1} X^\top\right)",
         _woodbury,
+        sizes="d_in = 3, a chunk of 2; every size",
     ),
     Identity(
         "delta_gradient_descent.woodbury_step_form",
         "D",
         "The exact minimiser for a whole chunk, in two forms: a d × d and a C × C system.",
-        r"(U X^\top + \tfrac1\eta W)(X X^\top + \tfrac1\eta I)^{-1} = W + \eta (U - W X)(I + \eta X^\top X)^{-1} X^\top",
+        None,
         r"(U X^\top + \tfrac1\eta W)(X X^\top + \tfrac1\eta I)^{-1} = W + \eta (U - W X)(I + \eta X^\top X)^{-1} X^\top",
         _woodbury_step_form,
+        sizes="d_out = 1, d_in = 3, a chunk of 2; every size",
     ),
     Identity(
         "delta_gradient_descent.optimizer_form",
         "D",
         "For a batch the step needs only the weight's gradient G and the Gram matrix of the layer's inputs.",
-        r"W_{t+1} = (W_t - \eta G)(I + \eta s X X^\top)^{-1}",
+        None,
         r"W_{t+1} = (W_t - \eta G)(I + \eta s X X^\top)^{-1}",
         _optimizer_form,
+        sizes="d_out = 1, d_in = 3, a batch of 2; every size",
     ),
     *MEMORY_IDENTITIES,
 )

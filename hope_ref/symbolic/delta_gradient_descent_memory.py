@@ -96,7 +96,7 @@ def _frozen_chunk() -> Sides:
 
 
 def _skip_fixed_points() -> Sides:
-    """With M(k) = k + W k the wanted output of W is minus the derivative at k + W k: v̂, and v̂ - k - W k."""
+    """With M(k) = k + W k the wanted output of W is minus the derivative at k + W k: v̂, and v̂ - k - W k, at every size."""
     answer = vector("a", 3)
     target = sp.Matrix(sp.symbols(r"\hat{v}_1:4", real=True))
     rests = []
@@ -107,7 +107,7 @@ def _skip_fixed_points() -> Sides:
 
 
 def _dot_product_sign() -> Sides:
-    """The gradient of -⟨M k, v̂⟩ is -v̂ kᵀ, and the step goes against it: the association is written, not removed."""
+    """The gradient of -⟨M k, v̂⟩ is -v̂ kᵀ at every size, and the step goes against it: the association is written, not removed."""
     descended = _descend(M, -gradient(-inner(M * K, V), M), ALPHA, ETA)
     return Sides(descended, M * (ALPHA * sp.eye(3) - ETA * K * K.T) + ETA * V * K.T)
 
@@ -145,45 +145,51 @@ IDENTITIES = (
         _ON_DOT_PRODUCT % "+",
         _dot_product_sign,
         _dot_product_sign_printed,
+        sizes="d_v = 2, d_k = 3; every size",
     ),
     Identity(
         "delta_gradient_descent.delta_rule",
         "P 92, S 5",
         "Delta Gradient Descent on the dot product with α = 1 is the delta rule.",
-        _DELTA_RULE,
+        None,
         _DELTA_RULE,
         _delta_rule,
+        sizes="d_v = 2, d_k = 3; every size",
     ),
     Identity(
         "delta_gradient_descent.fixed_points",
         "P 92-93",
         "One pair repeated, α = 1: M k comes to v on the dot product, to v/2 on ½‖·‖² and to 2v/3 on ‖·‖².",
-        _FIXED_POINTS,
+        None,
         _FIXED_POINTS,
         _fixed_points,
+        sizes="d_v = 2, d_k = 3; every size",
     ),
     Identity(
         "delta_gradient_descent.factors",
         "P 92-93",
         "Per token the answer's distance from its fixed point is multiplied by α - η̃λ², α - 2η̃λ² or α - 3η̃λ².",
-        _FACTORS,
+        None,
         _FACTORS,
         _factors,
+        sizes="d_v = 2, d_k = 3; every size",
     ),
     Identity(
         "delta_gradient_descent.frozen_chunk",
         "P 93",
         "C repeats with a frozen ½‖·‖² gradient: DGD's factor stays in (-1, 1) for 0 < η̃λ² < 1, plain descent's does not.",
-        _FROZEN,
+        None,
         _FROZEN,
         _frozen_chunk,
+        sizes="d_v = 2, d_k = 3, a chunk of 3; every size, every length by induction",
     ),
     Identity(
         "delta_gradient_descent.skip_fixed_points",
         "P 89, P 92-93",
         "A memory k + W k with a skip rests at W k = v̂ on the dot product and at W k = (v̂ - k)/2 on ½‖·‖².",
-        _SKIP,
+        None,
         _SKIP,
         _skip_fixed_points,
+        sizes="d = 3; every size",
     ),
 )

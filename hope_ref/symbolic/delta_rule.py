@@ -50,12 +50,18 @@ def _one_step_printed() -> Sides:
 
 
 def _gradient() -> Sides:
-    """The square brings a factor 2 that ½ cancels; without ½ it is absorbed in η."""
+    """Entry by entry the square brings a factor 2, at every size; ½ cancels it, and without ½ η absorbs it."""
     return Sides(gradient(squared_norm(M * K - V), M), 2 * (M * K - V) * K.T)
 
 
 def _gradient_printed() -> Sides:
     return Sides(gradient(squared_norm(M * K - V), M), (M * K - V) * K.T)
+
+
+def _pairs() -> Sides:
+    """Two pairs in the columns of K and V. The squares add up over the columns, so at every size and number of pairs."""
+    keys, values = matrix("k", 3, 2), matrix("v", 2, 2)
+    return Sides(gradient(squared_norm(M * keys - values), M), 2 * (M * keys - values) * keys.T)
 
 
 def _error_shrinks() -> Sides:
@@ -64,19 +70,19 @@ def _error_shrinks() -> Sides:
 
 
 def _eigenvalues() -> Sides:
-    """k is an eigenvector with 1 - η‖k‖², and the d_k - 1 directions orthogonal to it have eigenvalue 1."""
+    """k is an eigenvector with 1 - η‖k‖², and the d_k - 1 directions orthogonal to it have eigenvalue 1, at every size."""
     x = sp.Symbol("x")
     transition = sp.eye(3) - ETA * K * K.T
     return Sides(transition.charpoly(x).as_expr(), (x - 1) ** 2 * (x - 1 + ETA * squared_norm(K)))
 
 
 def _one_shot() -> Sides:
-    """At η = 1/‖k‖² the factor of `error_shrinks` is 0: the pair is stored exactly."""
+    """At η = 1/‖k‖² the factor of `error_shrinks` is 0, at every size: the pair is stored exactly."""
     return Sides((STEP * K).subs(ETA, 1 / squared_norm(K)), V)
 
 
 def _gated() -> Sides:
-    """α M (I - η k kᵀ) + η v kᵀ regrouped; associativity only."""
+    """α M (I - η k kᵀ) + η v kᵀ regrouped; associativity only, so at every size."""
     write = ETA * (V - ALPHA * M * K)
     return Sides(ALPHA * M + write * K.T, ALPHA * M * (sp.eye(3) - ETA * K * K.T) + ETA * V * K.T)
 
@@ -118,62 +124,79 @@ IDENTITIES = (
         r"M_t = M_{t-1} (I - \eta_t k_t k_t^\top) + \eta_t v_t k_t^\top",
         _one_step,
         _one_step_printed,
+        sizes="d_v = 2, d_k = 3; every size",
     ),
     Identity(
         "delta_rule.gradient",
-        "S 4, P 93",
+        "S 4, P 65",
         "Without the ½ the gradient carries a 2, which the learning rate absorbs.",
         r"\nabla_M \|M k - v\|^2 = (M k - v) k^\top",
         r"\nabla_M \|M k - v\|^2 = 2 (M k - v) k^\top",
         _gradient,
         _gradient_printed,
+        sizes="d_v = 2, d_k = 3; every size",
+    ),
+    Identity(
+        "delta_rule.pairs",
+        "S 4",
+        "Over several pairs, in columns, the gradient of the squared error adds up twice each error at its key.",
+        None,
+        r"\nabla_M \|M K - V\|^2 = 2 (M K - V) K^\top",
+        _pairs,
+        sizes="d_v = 2, d_k = 3, 2 pairs; every size",
     ),
     Identity(
         "delta_rule.error_shrinks",
         "D",
         "One step multiplies the error by 1 - η‖k‖²: stable iff 0 < η‖k‖² < 2.",
-        r"M_t k - v = (1 - \eta \|k\|^2)(M_{t-1} k - v)",
+        None,
         r"M_t k - v = (1 - \eta \|k\|^2)(M_{t-1} k - v)",
         _error_shrinks,
+        sizes="d_v = 2, d_k = 3; every size",
     ),
     Identity(
         "delta_rule.eigenvalues",
         "D",
         "The transition changes the memory along k only: its eigenvalues are 1 (d_k - 1 times) and 1 - η‖k‖².",
-        r"\det(x I - (I - \eta k k^\top)) = (x - 1)^{d_k - 1} (x - 1 + \eta \|k\|^2)",
+        None,
         r"\det(x I - (I - \eta k k^\top)) = (x - 1)^{d_k - 1} (x - 1 + \eta \|k\|^2)",
         _eigenvalues,
+        sizes="d_k = 3; every size",
     ),
     Identity(
         "delta_rule.one_shot",
         "D",
         "At η = 1/‖k‖² one step stores the pair exactly.",
-        r"\eta = 1/\|k\|^2 \Rightarrow M_t k = v",
+        None,
         r"\eta = 1/\|k\|^2 \Rightarrow M_t k = v",
         _one_shot,
+        sizes="d_v = 2, d_k = 3; every size",
     ),
     Identity(
         "delta_rule.gated",
         "D",
         "The gated delta rule decays first, then erases and writes along k.",
-        r"M_t = \alpha_t M_{t-1} (I - \eta_t k_t k_t^\top) + \eta_t v_t k_t^\top",
+        None,
         r"M_t = \alpha_t M_{t-1} + \eta_t (v_t - \alpha_t M_{t-1} k_t) k_t^\top",
         _gated,
+        sizes="d_v = 2, d_k = 3; every size",
     ),
     Identity(
         "delta_rule.gated_and_delta_gradient_descent",
         "P 92",
         "The gated delta rule and Delta Gradient Descent on the dot product are equal iff α = 1.",
-        r"\text{gated} - \text{DGD} = (1 - \alpha) \eta M k k^\top",
+        None,
         r"\text{gated} - \text{DGD} = (1 - \alpha) \eta M k k^\top",
         _gated_and_delta_gradient_descent,
+        sizes="d_v = 2, d_k = 3; every size",
     ),
     Identity(
         "delta_rule.chunk_form",
         "D",
         "Three gated steps equal one unit lower-triangular solve and one weighted sum.",
-        r"w_t + \eta_t \sum_{s<t} D_{t,s} (k_t^\top k_s) w_s = \eta_t (v_t - \gamma_t M_0 k_t)",
+        None,
         r"w_t + \eta_t \sum_{s<t} D_{t,s} (k_t^\top k_s) w_s = \eta_t (v_t - \gamma_t M_0 k_t)",
         _chunk_form,
+        sizes="d_v = 1, d_k = 2, 3 tokens; every size, every length by induction",
     ),
 )

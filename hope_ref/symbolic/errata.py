@@ -89,6 +89,7 @@ ERRATA: tuple[Erratum, ...] = (
     Erratum(33, "wrong", "P Table 2", "average 47.32 (TTT, 760M) and 55.39 (Comba, 1.3B)", "The means of the rows are 49.38 and 55.51.", "tables.averages"),
     Erratum(34, "ambiguous", "P Table 2, P20 Table 1", "different figures for HOPE in the long and the short version", "Always cite the version."),
     Erratum(35, "ambiguous", "P Alg. 1, S 36–37", r"the second moment V that divides M3's step is of the gradient; the tutorial has none", r"Newton–Schulz takes the gradient's scale away, and $1/\sqrt{V}$ brings it back inverted: steps grow like one over the gradient. An option: of the update by default.", "m3.newton_schulz_scale"),
+    Erratum(36, "wrong", "P 107–108", r"$(H + \lambda I)^{-1} P \tilde M$ as the minimiser of $\sum \|m\, g - P\|^2 + \lambda \|m\|^2$", "The inverse stands on the right of the product, as the identity has it. On the left it does not solve the regression, and [P 111] does not follow.", "expressive_optimisers.outer_product"),
 )
 # fmt: on
 

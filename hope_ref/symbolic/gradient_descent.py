@@ -90,7 +90,10 @@ def _proximal(score: sp.Expr) -> sp.Matrix:
 
 
 def _proximal_step() -> Sides:
-    """The objective is separable in the entries of W, so the size does not matter."""
+    """The objective is separable in the entries of W, so the size does not matter.
+
+    With u = -g the first term is -⟨W x, u⟩, and a projection Φ [P 19-20] has the same objective.
+    """
     return Sides(_proximal(inner(W * X, G)), START - ETA * G * X.T)
 
 
@@ -106,11 +109,6 @@ def _self_referential() -> Sides:
     )
 
 
-def _wrong_sign() -> Sides:
-    """With u = -g the first term must be -⟨W x, u⟩; entry by entry, at every size."""
-    return Sides(_proximal(-inner(W * X, -G)), START - ETA * G * X.T)
-
-
 def _wrong_sign_printed() -> Sides:
     """The gradient step against the minimiser of what is printed, +⟨W x, u⟩ with u = -g: W_t + η g xᵀ."""
     return Sides(START - ETA * G * X.T, _proximal(inner(W * X, -G)))
@@ -121,12 +119,6 @@ def _projection(score: Any) -> tuple[sp.Matrix, sp.Matrix]:
     phi, start = matrix("Phi", 2, 2), matrix("Phi_t", 2, 2)
     x = vector("x", 2)
     return minimiser(score(phi * x) + squared_norm(phi - start) / (2 * ETA), phi), start
-
-
-def _wrong_sign_paper() -> Sides:
-    """[P 19-20] with +∇: the same objective as [P 9], for a projection Φ in the place of W."""
-    best, start = _projection(lambda y: inner(y, G))
-    return Sides(best, start - ETA * G * vector("x", 2).T)
 
 
 def _wrong_sign_paper_printed() -> Sides:
@@ -186,6 +178,7 @@ IDENTITIES = (
         r"\nabla_W \mathcal{L}(W x) = \nabla_y \mathcal{L} \otimes x",
         r"\nabla_W \mathcal{L}(W x) = \nabla_y \mathcal{L} \, x^\top",
         _chain_rule,
+        sizes="d_out = 2, d_in = 3; every size",
     ),
     Identity(
         "gradient_descent.proximal_step",
@@ -194,6 +187,7 @@ IDENTITIES = (
         r"W_{t+1} = \arg\min_W \langle W x_t, \nabla_{y_t} \mathcal{L} \rangle + \tfrac{1}{2\eta_t} \|W - W_t\|^2",
         r"\arg\min_W \langle W x_t, \nabla_{y_t} \mathcal{L} \rangle + \tfrac{1}{2\eta_t} \|W - W_t\|^2 = W_t - \eta_t \nabla_{y_t} \mathcal{L} \, x_t^\top",
         _proximal_step,
+        sizes="d_out = 2, d_in = 3; every size",
     ),
     Identity(
         "gradient_descent.self_referential",
@@ -202,6 +196,7 @@ IDENTITIES = (
         r"W_{t+1} = W_t + \eta_{t+1} v_t \otimes x_t, \quad v_t = f_{W_t}(x_t) = -\nabla_{y_t} \mathcal{L}(W_t; x_t)",
         r"W_{t+1} = W_t + \eta_t v_t x_t^\top, \quad v_t = -\nabla_{y_t} \mathcal{L}(W_t; x_t)",
         _self_referential,
+        sizes="d_out = 2, d_in = 2; every size",
     ),
     Identity(
         "gradient_descent.wrong_sign",
@@ -209,8 +204,10 @@ IDENTITIES = (
         "With u = -∇_y L the gradient step is the minimiser of minus the agreement with u; with plus it climbs the loss.",
         r"\arg\min_W \langle W x_t, u_t \rangle + \tfrac{1}{2\eta_t} \|W - W_t\|^2, \quad u_t = -\nabla_{y_t} \mathcal{L}",
         r"\arg\min_W -\langle W x_t, u_t \rangle + \tfrac{1}{2\eta_t} \|W - W_t\|^2 = W_t - \eta_t \nabla_{y_t} \mathcal{L} \, x_t^\top",
-        _wrong_sign,
+        _proximal_step,
         _wrong_sign_printed,
+        sizes="d_out = 2, d_in = 3; every size",
+        alias_of="gradient_descent.proximal_step",
     ),
     Identity(
         "gradient_descent.wrong_sign_paper",
@@ -218,16 +215,19 @@ IDENTITIES = (
         "The score under the arg min takes the gradient itself; with minus the gradient the minimiser climbs the loss.",
         r"\arg\min_\Phi \langle \Phi x_t, -\nabla_{y_t} \mathcal{L} \rangle + \tfrac{1}{2\eta} \|\Phi - \Phi_t\|^2",
         r"\arg\min_\Phi \langle \Phi x_t, \nabla_{y_t} \mathcal{L} \rangle + \tfrac{1}{2\eta} \|\Phi - \Phi_t\|^2 = \Phi_t - \eta \nabla_{y_t} \mathcal{L} \, x_t^\top",
-        _wrong_sign_paper,
+        _proximal_step,
         _wrong_sign_paper_printed,
+        sizes="d_out = 2, d_in = 3; every size",
+        alias_of="gradient_descent.proximal_step",
     ),
     Identity(
         "gradient_descent.sum_of_surprises",
         "D",
         "What two steps have written is the sum of two surprises at their inputs, and the second contains the first.",
-        r"W_2 = W_0 + \eta_1 v_1 x_1^\top + \eta_2 v_2 x_2^\top, \quad v_2 = y_2 - W_0 x_2 - \eta_1 v_1 (x_1^\top x_2)",
+        None,
         r"W_2 = W_0 + \eta_1 v_1 x_1^\top + \eta_2 v_2 x_2^\top, \quad v_2 = y_2 - W_0 x_2 - \eta_1 v_1 (x_1^\top x_2)",
         _sum_of_surprises,
+        sizes="d_out = 1, d_in = 2, 2 steps; every size, every length by induction",
     ),
     Identity(
         "gradient_descent.two_layers",
@@ -236,13 +236,15 @@ IDENTITIES = (
         r"\nabla_{W_\ell} \mathcal{L} = \delta_\ell \, \hat x_{\ell-1}^\top",
         r"\nabla_{W_1} \mathcal{L} = \nabla_y \mathcal{L} \, \sigma(W_2 x)^\top, \quad \nabla_{W_2} \mathcal{L} = \left( (W_1^\top \nabla_y \mathcal{L}) \odot \sigma'(W_2 x) \right) x^\top",
         _two_layers,
+        sizes="d_out = 2, h = 2, d_in = 2; every size",
     ),
     Identity(
         "gradient_descent.batch",
         "D",
         "The gradient of a summed loss is the sum of the outer products: a batch is a memory of summed writes.",
-        r"\nabla_W \sum_n \mathcal{L}_n(W x_n) = \sum_n \nabla_{y_n} \mathcal{L}_n \, x_n^\top",
+        None,
         r"\nabla_W \sum_n \mathcal{L}_n(W x_n) = \sum_n \nabla_{y_n} \mathcal{L}_n \, x_n^\top",
         _batch,
+        sizes="d_out = 2, d_in = 2, 3 samples; every size",
     ),
 )

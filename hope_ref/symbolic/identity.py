@@ -5,8 +5,8 @@ closed form. It holds iff the residual, derived minus stated, simplifies to zero
 else, `printed_proof` pairs the same derivation with the printed form; for a wrong print its residual is not zero,
 and `slip` says by how much at one random point.
 
-Sizes here are small (2 or 3) and scalars general. Why an identity holds at every size is said in the docstring of
-its proof, and tested numerically at many sizes.
+Sizes here are small (2 or 3) and scalars general; `sizes` tells which, and how far the argument in the docstring of the
+proof goes beyond them. That argument is read, not run; numerical tests go to other sizes.
 """
 
 from __future__ import annotations
@@ -18,6 +18,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import sympy as sp
+
+BEYOND = (
+    "every size",
+    "every length by induction",
+    "every size, every length by induction",
+    "no size in it",
+    "these numbers only",
+)
 
 
 class Sides(NamedTuple):
@@ -35,19 +43,23 @@ class Identity:
         name: ``concept.what``; the concept is the name of the file on each floor.
         source: where it stands, e.g. ``S 3, P 18``.
         claim: one plain sentence.
-        printed: LaTeX as the source prints it.
+        printed: LaTeX as the source prints it, but for fonts, levels and arguments such as (W_t; x_t); None if not printed.
         correct: LaTeX of what is right; the same text where the source is right.
         proof: derives one side, states the other.
         printed_proof: the same derivation against the printed form, where the two differ.
+        sizes: what SymPy proved it for, and after a semicolon how far it holds, one of `BEYOND`.
+        alias_of: name of the identity that it repeats, to answer another print; it is not counted.
     """
 
     name: str
     source: str
     claim: str
-    printed: str
+    printed: str | None
     correct: str
     proof: Callable[[], Sides]
     printed_proof: Callable[[], Sides] | None = None
+    sizes: str = ""
+    alias_of: str | None = None
 
     @property
     def concept(self) -> str:
@@ -60,7 +72,7 @@ class Identity:
     def printed_residual(self) -> sp.ImmutableMatrix:
         """The same for the printed form; ValueError if the source prints the correct form."""
         if self.printed_proof is None:
-            raise ValueError(f"identity {self.name} is printed correctly: there is no other form to test")
+            raise ValueError(f"identity {self.name} has no other print: there is no other form to test")
         return _run(self.printed_proof)
 
     def holds(self) -> bool:

@@ -6,6 +6,7 @@ import sympy as sp
 
 from hope_ref.symbolic.algebra import matrix, positive
 from hope_ref.symbolic.identity import Identity, Sides
+from hope_ref.symbolic.self_modifying_titans import shift
 
 
 def _doubling() -> Sides:
@@ -26,17 +27,6 @@ def _doubling() -> Sides:
                     between[row, column] = lower[row, column]
         inverse = inverse - inverse * between * inverse
     return Sides((sp.eye(4) + lower).inv(), inverse)
-
-
-def _distance() -> Sides:
-    """One token, 2 × 2, W_0 = S_0 + R. Linear in W and φ apart, so at every size and, by induction, for every token."""
-    weight, returning, erased_from = matrix("W", 2, 2), matrix("R", 2, 2), matrix("E", 2, 2)
-    phi, u = matrix("x", 2, 1), matrix("u", 2, 1)
-    alpha, eta = positive("alpha eta")
-    moved = alpha * weight + (1 - alpha) * returning - eta * ((weight - erased_from) * phi - u) * phi.T
-    distance = weight - returning
-    wanted = u + (erased_from - returning) * phi
-    return Sides(moved - returning, alpha * distance + eta * (wanted - distance * phi) * phi.T)
 
 
 Gradients = dict[str, list[sp.Expr]]
@@ -106,14 +96,17 @@ def _sides(count: int, d_in: int, names: tuple[str, ...]) -> Sides:
 
 
 def _backward() -> Sides:
-    """By S_0, u and η: three tokens, so that D_{2,1} is not 1, with d_in = 1; and two tokens with d_in = 2."""
+    """By S_0, u and η: three tokens, so that D_{2,1} is not 1, with d_in = 1; and two tokens with d_in = 2.
+
+    The closed form is the chain rule on products of matrices of any size.
+    """
     names = ("state", "u", "eta")
     three, two = _sides(3, 1, names), _sides(2, 2, names)
     return Sides(*(sp.Matrix.vstack(*sides) for sides in zip(three, two, strict=True)))
 
 
 def _gradients() -> Sides:
-    """Three tokens, so that D_{2,1} is not 1, d_in = 1: by q, φ and log α."""
+    """Three tokens, so that D_{2,1} is not 1, d_in = 1: by q, φ and log α. Products of matrices of any size, as `backward`."""
     return _sides(3, 1, ("q", "phi", "log alpha"))
 
 
@@ -129,32 +122,37 @@ IDENTITIES = (
         "kernels.doubling",
         "D",
         "The inverse of a unit lower-triangular matrix is made by products alone, in blocks that double.",
-        _DOUBLING,
+        None,
         _DOUBLING,
         _doubling,
+        sizes="4 tokens; every size, every length by induction",
     ),
     Identity(
         "kernels.distance",
         "D",
         "A memory that forgets toward R and erases from E is the plain recurrence of W - R, with another wanted output.",
+        None,
         _DISTANCE,
-        _DISTANCE,
-        _distance,
+        shift,
+        sizes="2 × 2, 1 token; every size, every length by induction",
+        alias_of="self_modifying_titans.shift",
     ),
     Identity(
         "kernels.backward",
         "D",
         "The gradient of a chunk passes its triangular system by the transposed inverse; it is what differentiation gives.",
-        _BACKWARD,
+        None,
         _BACKWARD,
         _backward,
+        sizes="d_out = 1, 3 tokens with d_in = 1, 2 tokens with d_in = 2; every size",
     ),
     Identity(
         "kernels.gradients",
         "D",
         "With the writes and the state's gradient known, a chunk's other gradients are products that need no other chunk.",
-        _GRADIENTS,
+        None,
         _GRADIENTS,
         _gradients,
+        sizes="d_out = 1, d_in = 1, 3 tokens; every size",
     ),
 )

@@ -30,6 +30,12 @@ def _gradient() -> Sides:
     return Sides(gradient(-inner(M * K, V), M), -V * K.T)
 
 
+def _pairs() -> Sides:
+    """Two pairs in the columns of K and V. ⟨M K, V⟩ is the sum over the pairs, so at every size and number of them."""
+    keys, values = matrix("k", 3, 2), matrix("v", 2, 2)
+    return Sides(gradient(-inner(M * keys, values), M), -values * keys.T)
+
+
 def _one_step() -> Sides:
     """The proximal problem is separable in the entries of M, so the size does not matter."""
     start = matrix("A", 2, 3)
@@ -45,7 +51,7 @@ def _parallel_form() -> Sides:
 
 
 def _retention() -> Sides:
-    """A write made at s is multiplied by α_{s+1} … α_t before it is read at t; the start by α_1 … α_t."""
+    """A write made at s is multiplied by α_{s+1} … α_t before it is read at t; the start by α_1 … α_t. By induction, at every size."""
     said = statement()
     alpha = said.arguments["alpha"]
     decay = sp.Matrix(3, 3, lambda t, s: sp.prod(alpha[s + 1 : t + 1]) if s <= t else 0)
@@ -91,9 +97,19 @@ IDENTITIES = (
         "linear_attention.gradient",
         "S 2, P 17",
         "The gradient of minus the similarity is minus the association.",
-        r"\nabla_M \left(-\langle M k, v \rangle\right) = -v k^\top",
+        None,
         r"\nabla_M \left(-\langle M k, v \rangle\right) = -v k^\top",
         _gradient,
+        sizes="d_v = 2, d_k = 3; every size",
+    ),
+    Identity(
+        "linear_attention.pairs",
+        "S 2",
+        "Over several pairs, in columns, it is minus the sum of their associations.",
+        None,
+        r"\nabla_M \left(-\langle M K, V \rangle\right) = -V K^\top",
+        _pairs,
+        sizes="d_v = 2, d_k = 3, 2 pairs; every size",
     ),
     Identity(
         "linear_attention.one_step",
@@ -102,38 +118,43 @@ IDENTITIES = (
         r"M_t = M_{t-1} + v_t k_t^\top",
         r"\arg\min_M -\langle M k_t, v_t \rangle + \tfrac12 \|M - M_{t-1}\|^2 = M_{t-1} + v_t k_t^\top",
         _one_step,
+        sizes="d_v = 2, d_k = 3; every size",
     ),
     Identity(
         "linear_attention.parallel_form",
         "P 15-16",
         "From an empty memory, the token loop equals one masked matrix product.",
-        r"Y = \mathrm{tril}(Q K^\top) V",
+        None,
         r"Y = \mathrm{tril}(Q K^\top) V",
         _parallel_form,
+        sizes="d_v = 1, d_k = 2, 3 tokens; every size, every length by induction",
     ),
     Identity(
         "linear_attention.retention",
         "P 64",
         "With retention, each score is multiplied by the retentions between the write and the read.",
-        r"M_t = \alpha_t M_{t-1} + v_t k_t^\top",
+        r"M_t = \alpha_t M_{t-1} + \eta_t v_t \phi(k_t)^\top",
         r"y_t = \gamma_t M_0 q_t + \sum_{s \le t} \left(\textstyle\prod_{s < r \le t} \alpha_r\right) (k_s^\top q_t)\, v_s",
         _retention,
+        sizes="d_v = 1, d_k = 2, 3 tokens; every size, every length by induction",
     ),
     Identity(
         "linear_attention.weighted_mean",
         "P 62-63",
         "Softmax attention answers with the mean of the values that weighted squares ask for, over all tokens or the last c.",
-        r"m_t = \frac{\sum_{t - c < s \le t} \kappa_s v_s}{\sum_{t - c < s \le t} \kappa_s}",
+        r"\arg\min_M \sum_{i=t-c+1}^{t} s(k_i, q) \|v_i - M\|^2 = \sum_{i=t-c+1}^{t} \frac{s(k_i, q)}{\sum_{j=t-c+1}^{t} s(k_j, q)} v_i",
         r"\arg\min_m \sum_{t - c < s \le t} \kappa_s \|v_s - m\|^2 = "
         r"\frac{\sum_{t - c < s \le t} \kappa_s v_s}{\sum_{t - c < s \le t} \kappa_s}",
         _weighted_mean,
+        sizes="d_v = 2, 3 tokens, a window of 2; every size",
     ),
     Identity(
         "linear_attention.rotary",
         "D",
         "Turned by their places, a query and a key meet as if only their distance counted.",
-        r"(R_t q)^\top (R_s k) = q^\top R_{s-t} k",
+        None,
         r"(R_t q)^\top (R_s k) = q^\top R_{s-t} k",
         _rotary,
+        sizes="one pair of entries; every size",
     ),
 )

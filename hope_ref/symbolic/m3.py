@@ -7,7 +7,7 @@ from typing import Any
 
 import sympy as sp
 
-from hope_ref.symbolic.algebra import gradient, inner, matrix, minimiser, positive, real, squared_norm
+from hope_ref.symbolic.algebra import matrix, minimiser, positive, real, squared_norm
 from hope_ref.symbolic.identity import Identity, Sides
 from hope_ref.symbolic.newton_schulz import COEFFICIENTS, polynomial_step
 from hope_ref.symbolic.statement import Statement
@@ -150,17 +150,63 @@ def _printed_printed() -> Sides:
     return Sides(_slow_memory(), -BETA2 * (g[0] + g[1]) - BETA2 * (g[1] + g[2] + g[3]))
 
 
+class _Loss(sp.Function):
+    """An unknown loss; its slope by argument i is the unknown function L_i."""
+
+    def fdiff(self, argindex: int = 1) -> Any:
+        return sp.Function(f"L_{argindex}")(*self.args)
+
+
 def _text_sign() -> Sides:
-    """What the step does to the loss to first order: ⟨∇L, ΔW⟩ with ΔW = -η m after one window of one gradient g.
+    """What the step does to any loss L(W - η m) to first order in η, after one printed window from 0 under one gradient g.
 
     With +β3 f g it falls by η β3 f ‖g‖²; with the text's minus it would rise. Linear in m, so at every size.
     """
-    eta, w = positive("eta"), matrix("W", 2, 2)
-    loss = inner(G, w)  # any loss, to first order
-    slopes = gradient(loss, w)
-    falls = [inner(slopes, -eta * sign * BETA3 * EVERY * slopes) for sign in (1, -1)]
+    eta, w, changes = positive("eta"), matrix("W", 2, 2), []
+    slopes = {_Loss(*w).fdiff(i + 1): g for i, g in enumerate(G)}  # ∇L at W is g
+    for sign in (1, -1):
+        window = sum((G for _ in range(EVERY)), sp.zeros(2, 2))
+        along = sp.diff(_Loss(*(w - eta * sign * BETA3 * window)), eta)
+        changes.append(eta * along.subs(eta, 0).xreplace(slopes))
     said = eta * BETA3 * EVERY * squared_norm(G)
-    return Sides(sp.Matrix([falls]), sp.Matrix([[-said, said]]))
+    return Sides(sp.Matrix([changes]).expand(), sp.Matrix([[-said, said]]))
+
+
+def _mean_age() -> Sides:
+    """Ages of the gradients that each momentum holds, weighted, an age of 0 being that of the step's own gradient.
+
+    Window j back holds its f gradients at the ages s + j f … s + j f + f - 1 in the s-th step of the open one, s = 1 … f.
+    Σ (1 - β) βʲ j is found by differentiating Σ βʲ = 1/(1 - β); so at every f, and over all steps of a window.
+    """
+    f, n, s, j = sp.symbols("f n s j", integer=True, positive=True)
+
+    def over_the_decay(age: sp.Expr, beta: sp.Symbol) -> sp.Expr:
+        """Σ_j (1 - β) βʲ age(j), the age linear in j."""
+        mean = (1 - beta) * beta * sp.diff(1 / (1 - beta), beta)
+        return age.coeff(j, 0) + age.coeff(j, 1) * mean
+
+    in_a_window = sp.expand(sp.summation(s + j * f + n, (n, 0, f - 1)) / f)
+    while_it_acts = sp.expand(sp.summation(in_a_window, (s, 1, f)) / f)
+    derived = [over_the_decay(sp.expand(1 * j), BETA1), over_the_decay(while_it_acts, BETA3)]
+    return Sides(sp.Matrix(derived), sp.Matrix([BETA1 / (1 - BETA1), f / (1 - BETA3)]))
+
+
+def _cancel() -> Sides:
+    """Gradients g for a window, -g for the next, and so on for ever; SymPy solves for what repeats with the sign turned.
+
+    Three steps into a window of -g. By induction at every n and f; the gradients are multiples of one g, at every size.
+    """
+    start, slow = real("m n")
+    fast = [start]
+    for _ in range(EVERY):
+        fast.append(BETA1 * fast[-1] + (1 - BETA1) * -1)
+    begun = sp.solve(fast[-1] + start, start)[0]  # the next window starts from -start
+    settled = sp.solve(BETA3 * -slow + (1 - BETA3) * EVERY - slow, slow)[0]  # after a window of +g
+    stated = [2 * BETA1**n / (1 + BETA1**EVERY) - 1 for n in range(1, EVERY + 1)]
+    return Sides(
+        sp.Matrix([*(m.subs(start, begun) for m in fast[1:]), settled]),
+        sp.Matrix([*stated, (1 - BETA3) / (1 + BETA3) * EVERY]),
+    )
 
 
 IDENTITIES = (
@@ -168,41 +214,46 @@ IDENTITIES = (
         "m3.ema_limit",
         "S 36-37",
         "Under a constant gradient the fast average tends to g and the slow one to f g, by a factor β a move.",
-        r"m^{(1)} \to g, \quad m^{(2)} \to f g",
+        None,
         r"m_n - m_\infty = \beta^n (m_0 - m_\infty), \quad m^{(1)}_\infty = g, \quad m^{(2)}_\infty = f g",
         _ema_limit,
+        sizes="2 × 2, windows of 3, 3 steps; every size, every length by induction",
     ),
     Identity(
         "m3.sum_limit",
         "P Alg. 1",
         "With the printed sums β1 drops out and the n-th step under a constant gradient shrinks as 1/√n.",
-        r"\Delta W_n = -\eta\, \mathrm{NS}(n \beta_1 g) / \sqrt{n \beta_2 g^2}",
+        None,
         r"\Delta W_n = -\eta\, \mathrm{NS}(g) / (\sqrt{n}\, \sqrt{\beta_2}\, |g|)",
         _sum_limit,
+        sizes="2 × 2, 4 steps; every size, every length by induction",
     ),
     Identity(
         "m3.newton_schulz_scale",
         "P 42, P Alg. 1",
         "Newton–Schulz forgets the scale of its argument, so any factor in front of a momentum is lost in it.",
-        r"\mathrm{NS}(c X) = \mathrm{NS}(X), \quad c > 0",
+        None,
         r"\mathrm{NS}(c X) = \mathrm{NS}(X), \quad c > 0",
         _newton_schulz_scale,
+        sizes="2 × 2, 1 step; every size, every length by induction",
     ),
     Identity(
         "m3.window",
         "P 75, P Alg. 1",
         "Windows of f + 1 terms count each boundary gradient twice; windows of f terms count each once.",
-        r"\sum_{k} \Big( \sum_{i=(k-1)f}^{kf} - \sum_{i=(k-1)f+1}^{kf} \Big) g_i = \sum_{k} g_{kf}",
+        None,
         r"\sum_{k} \Big( \sum_{i=(k-1)f}^{kf} - \sum_{i=(k-1)f+1}^{kf} \Big) g_i = \sum_{k} g_{kf}",
         _window,
+        sizes="one number, windows of 3, 9 steps; every size, every length by induction",
     ),
     Identity(
         "m3.text_sign",
         "P 75, P Alg. 1",
         "The plus of the algorithm makes the loss fall; the minus of the text would make it rise.",
-        r"\langle \nabla \mathcal{L}, -\eta\, m \rangle = \mp \eta \beta_3 f \|g\|^2 \quad (m = \pm \beta_3 f g)",
+        None,
         r"\langle \nabla \mathcal{L}, -\eta\, m \rangle = \mp \eta \beta_3 f \|g\|^2 \quad (m = \pm \beta_3 f g)",
         _text_sign,
+        sizes="2 × 2, a window of 3; every size",
     ),
     Identity(
         "m3.printed",
@@ -212,5 +263,26 @@ IDENTITIES = (
         r"m^{(2)} \leftarrow \beta_3 m^{(2)} + (1 - \beta_3) \sum_{i=t-f+1}^{t} g_i",
         _printed,
         _printed_printed,
+        sizes="one row of 2, two windows of 2; every size, every length by induction",
+    ),
+    Identity(
+        "m3.mean_age",
+        "D",
+        "While it acts, the slow momentum holds gradients as old, on average, as a window over what its decay leaves.",
+        None,
+        r"\bar n^{(1)} = \frac{\beta_1}{1 - \beta_1}, \quad \bar n^{(2)} = \frac{f}{1 - \beta_3}",
+        _mean_age,
+        sizes="every f as a symbol; no size in it",
+    ),
+    Identity(
+        "m3.cancel",
+        "D",
+        "If the gradients turn with every window, the slow momentum points against the fast one as soon as that has turned: "
+        "at equal weight the step is nothing.",
+        None,
+        r"m^{(1)}_n = \Big( \frac{2 \beta_1^n}{1 + \beta_1^f} - 1 \Big) g, \quad "
+        r"m^{(2)} = \frac{1 - \beta_3}{1 + \beta_3} f g",
+        _cancel,
+        sizes="windows of 3, 3 steps; every size, every length by induction",
     ),
 )

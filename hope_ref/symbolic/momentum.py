@@ -141,7 +141,7 @@ def _delta_momentum_printed() -> Sides:
 
 
 def _delta_momentum_sign() -> Sides:
-    """The printed objective has -P in it: its step *adds* η P g, and the weights climb."""
+    """The printed objective has -P in it: its step *adds* η P g, at every size, and the weights climb."""
     objective = _regret(M, -1) + (1 - MU) / (2 * ETA) * squared_norm(M)
     return Sides(M - ETA * gradient(objective, M), M * (MU * sp.eye(2) - ETA * G.T * G) + ETA * P * G)
 
@@ -199,7 +199,7 @@ def _adam_regression() -> Sides:
 
 
 def _adam_denominator() -> Sides:
-    """Put P = √(Σ w g²) and λ = 0 into the objective, then solve."""
+    """Put P = √(Σ w g²) and λ = 0 into the objective, then solve, for any number of gradients."""
     _, _, weights, gradients = _adam_objective(0, 0)
     first, second = _sums(weights, gradients)
     objective, m, _, _ = _adam_objective(sp.sqrt(second), 0)
@@ -215,7 +215,7 @@ def _unrolled_average(decay: Any, values: Any) -> Any:
 
 
 def _adam_same_betas() -> Sides:
-    """Run Adam's two averages with one β; the regression's weights are (1 - β) βᵗ⁻ⁱ/(1 - βᵗ), which sum to 1."""
+    """Run Adam's two averages with one β; the regression's weights are (1 - β) βᵗ⁻ⁱ/(1 - βᵗ), which sum to 1, at every t."""
     gradients = list(real("g_1:4"))
     adam = _unrolled_average(BETA, gradients) / sp.sqrt(
         sp.factor(_unrolled_average(BETA, [g**2 for g in gradients]))
@@ -226,7 +226,7 @@ def _adam_same_betas() -> Sides:
 
 
 def _adam_sign() -> Sides:
-    """One gradient, g = -∇, P = Σ g²: the regression answers m* = g, and descent is W + η m*.
+    """One gradient, g = -∇, P = Σ g²: the regression answers m* = g, and descent is W + η m*, entry by entry.
 
     Descent itself is derived too, as the minimiser of ⟨∇, W'⟩ + (1/2η)‖W' - W‖².
     """
@@ -248,7 +248,7 @@ def _adam_step_parts() -> tuple[Any, Any, Any]:
 
 
 def _adam_two_betas() -> Sides:
-    """Two gradients suffice: for more, let the others be 0.
+    """Two gradients suffice for any number: let the others be 0.
 
     Suppose Adam's m̂/√V̂ were Σ w g/√(Σ w g²) for all g₁, g₂. Square and clear denominators: two quartics in g₁, g₂
     must be one. g₁⁴ and g₂⁴ fix w₁ and w₂; what is then left of g₁³g₂ vanishes only for β₁ = β₂.
@@ -281,6 +281,7 @@ IDENTITIES = (
         r"m_{t+1} = \mu m_t - \eta g_t \text{ from } \min_m \langle m, g_t \rangle + \tfrac{1-\mu}{2\eta} \|m\|^2",
         _step,
         _step_printed,
+        sizes="2 × 2; every size",
     ),
     Identity(
         "momentum.ema",
@@ -289,14 +290,16 @@ IDENTITIES = (
         r"m_{t+1} = \beta m_t + (1 - \beta) g_t",
         r"m_{t+1} = \arg\min_m \beta \|m - m_t\|^2 + (1 - \beta) \|m - g_t\|^2 = \beta m_t + (1 - \beta) g_t",
         _ema,
+        sizes="2 × 2; every size",
     ),
     Identity(
         "momentum.unrolled",
         "P 33",
         "Momentum is the sum of all past gradients, each faded by μ for every step since.",
-        r"m_t = \mu^t m_0 - \eta \sum_{i \le t} \mu^{t-i} g_i",
+        None,
         r"m_t = \mu^t m_0 - \eta \sum_{i \le t} \mu^{t-i} g_i",
         _unrolled,
+        sizes="one number, 3 steps; every size, every length by induction",
     ),
     Identity(
         "momentum.linear_attention",
@@ -305,6 +308,7 @@ IDENTITIES = (
         r"m_{t+1} = \mu m_t - \eta \nabla_y \mathcal{L}\, x_t^\top",
         r"m_{t+1} = \mu m_t + v_t k_t^\top, \quad k_t = x_t, \ v_t = -\eta \nabla_y \mathcal{L}",
         _linear_attention,
+        sizes="d_v = 1, d_k = 2, 3 steps; every size, every length by induction",
     ),
     Identity(
         "momentum.gradients_to_hold",
@@ -314,6 +318,7 @@ IDENTITIES = (
         r"n_{50\,\%} = 7, \quad n_{99\,\%} = 44",
         _gradients_to_hold,
         _gradients_to_hold_printed,
+        sizes="β = 0.9, shares of 50 and 99 per cent; these numbers only",
     ),
     Identity(
         "momentum.delta_momentum",
@@ -323,6 +328,7 @@ IDENTITIES = (
         _DELTA,
         _delta_momentum,
         _delta_momentum_printed,
+        sizes="2 × 2; every size",
     ),
     Identity(
         "momentum.delta_momentum_sign",
@@ -331,54 +337,61 @@ IDENTITIES = (
         r"\min_m \|m g^\top - P\|^2",
         r"m - \eta \nabla_m \left(\tfrac12\|m g^\top - P\|^2 + \tfrac{1-\mu}{2\eta}\|m\|^2\right) = m(\mu I - \eta g^\top g) + \eta P g",
         _delta_momentum_sign,
+        sizes="2 × 2; every size",
     ),
     Identity(
         "momentum.delta_momentum_implicit",
         "D",
         "The exact implicit step, for one row, has η̃ = η/(1 + η‖g‖²) in both places.",
-        r"\arg\min_{m'} \tfrac12 \|m' g^\top + P\|^2 + \tfrac{1}{2\eta} \|m' - m\|^2 = m(I - \tilde\eta g^\top g) - \tilde\eta P g",
+        None,
         r"\arg\min_{m'} \tfrac12 \|m' g^\top + P\|^2 + \tfrac{1}{2\eta} \|m' - m\|^2 = m(I - \tilde\eta g^\top g) - \tilde\eta P g",
         _delta_momentum_implicit,
+        sizes="one row of 2; every size",
     ),
     Identity(
         "momentum.delta_momentum_answer",
         "D",
         "Under one repeated gradient the answer m gᵀ shrinks by 1 - η̃‖g‖², in (0, 1), and is written to; both writes.",
-        r"m' g^\top = (1 - \tilde\eta \|g\|^2)\, m g^\top - \{\eta, \tilde\eta\} P \|g\|^2",
+        None,
         r"m' g^\top = (1 - \tilde\eta \|g\|^2)\, m g^\top - \{\eta, \tilde\eta\} P \|g\|^2",
         _delta_momentum_answer,
+        sizes="one row of 2; every size",
     ),
     Identity(
         "momentum.delta_momentum_fixed_points",
         "D",
         "There the explicit write settles at -P (1 + η‖g‖²), the implicit one at the wanted -P (μ = 1).",
-        r"m g^\top \to -P (1 + \eta \|g\|^2) \text{ (explicit)}, \quad -P \text{ (implicit)}",
+        None,
         r"m g^\top \to -P (1 + \eta \|g\|^2) \text{ (explicit)}, \quad -P \text{ (implicit)}",
         _delta_momentum_fixed_points,
+        sizes="one number, the answer; no size in it",
     ),
     Identity(
         "momentum.adam_regression",
         "P 101-102",
         "The weighted elementwise regression of a target on the gradients has this one solution.",
-        r"\arg\min_m \textstyle\sum_i w_i \|m \odot g_i - P\|^2 + \lambda_m \|m\|^2 = P \odot \frac{\sum w_i g_i}{\sum w_i g_i^2 + \lambda_m}",
+        r"\arg\min_m \textstyle\sum_i \|m \odot g_{i+1} - P\|^2 + \lambda \|m\|^2 = (H + \lambda I)^{-1} \odot \tilde M \odot P",
         r"\arg\min_m \textstyle\sum_i w_i \|m \odot g_i - P\|^2 + \lambda_m \|m\|^2 = P \odot \frac{\sum w_i g_i}{\sum w_i g_i^2 + \lambda_m}",
         _adam_regression,
+        sizes="one number, 3 gradients; every size, every length by induction",
     ),
     Identity(
         "momentum.adam_denominator",
         "P 105",
         "With P = √(Σ w g²) and no ridge the solution is Σ w g/√(Σ w g²): Adam's shape, AdaGrad's for w = 1.",
-        r"P = \sqrt{\textstyle\sum w_i g_i^2},\ \lambda_m = 0 \Rightarrow m^* = \frac{\sum w_i g_i}{\sqrt{\sum w_i g_i^2}}",
+        None,
         r"P = \sqrt{\textstyle\sum w_i g_i^2},\ \lambda_m = 0 \Rightarrow m^* = \frac{\sum w_i g_i}{\sqrt{\sum w_i g_i^2}}",
         _adam_denominator,
+        sizes="one number, 3 gradients; every size, every length by induction",
     ),
     Identity(
         "momentum.adam_same_betas",
         "D",
         "Adam with β₁ = β₂ = β, bias corrected, ε = 0, is that solution exactly, for weights that sum to 1.",
-        r"w_i = \frac{(1-\beta)\beta^{t-i}}{1-\beta^t} \Rightarrow \frac{\hat m_t}{\sqrt{\hat V_t}} = \frac{\sum w_i g_i}{\sqrt{\sum w_i g_i^2}}",
+        None,
         r"w_i = \frac{(1-\beta)\beta^{t-i}}{1-\beta^t} \Rightarrow \frac{\hat m_t}{\sqrt{\hat V_t}} = \frac{\sum w_i g_i}{\sqrt{\sum w_i g_i^2}}",
         _adam_same_betas,
+        sizes="one number, 3 gradients; every size, every length by induction",
     ),
     Identity(
         "momentum.adam_two_betas",
@@ -387,6 +400,7 @@ IDENTITIES = (
         r"\text{Adam} = \arg\min_m \textstyle\sum_i \|m \odot g_i - P\|^2 + \lambda_m \|m\|^2",
         r"[g_1^3 g_2]\left(\hat m^2 \textstyle\sum w g^2 - (\sum w g)^2 \hat V\right) \propto \beta_1 - \beta_2",
         _adam_two_betas,
+        sizes="one number, 2 gradients; every size, every length by induction",
     ),
     Identity(
         "momentum.adam_sign",
@@ -396,5 +410,6 @@ IDENTITIES = (
         r"W_{t+1} = W_t + \eta m^*, \quad g = -\nabla \mathcal{L}",
         _adam_sign,
         _adam_sign_printed,
+        sizes="one number, 1 gradient; every size",
     ),
 )

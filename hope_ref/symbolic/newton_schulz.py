@@ -51,7 +51,7 @@ def _gradient_printed() -> Sides:
 
 
 def _with_proximity() -> Sides:
-    """The printed direction is the gradient of a sum: half the proximity to g plus half the deviation."""
+    """The printed direction is the gradient of a sum: half the proximity to g plus half the deviation, at every size."""
     objective = squared_norm(O - START) / 2 + _objective(O) / 2
     return Sides(gradient(objective, O), O - START + 2 * _deviation(O))
 
@@ -127,6 +127,7 @@ IDENTITIES = (
         rf"O_{{i+1}} = O_i - 4 \zeta\, {_DEVIATION}",
         _gradient,
         _gradient_printed,
+        sizes="3 × 2; every size",
     ),
     Identity(
         "newton_schulz.with_proximity",
@@ -135,45 +136,51 @@ IDENTITIES = (
         r"O - g + 2 O (O^\top O - I)",
         r"\nabla_O \left(\tfrac12 \|O - g\|_F^2 + \tfrac12 \|O^\top O - I\|_F^2\right) = O - g + 2 O (O^\top O - I)",
         _with_proximity,
+        sizes="3 × 2; every size",
     ),
     Identity(
         "newton_schulz.cubic",
         "P 42-43",
         "Gradient descent on ‖OᵀO - I‖² with step 1/8 is the cubic Newton–Schulz iteration, exactly.",
-        _CUBIC,
+        None,
         _CUBIC,
         _cubic,
+        sizes="3 × 2; every size",
     ),
     Identity(
         "newton_schulz.either_side",
         "D",
         "The polynomial may be applied from the left or from the right, whichever side is shorter.",
-        r"O (a I + b\, O^\top O + c (O^\top O)^2) = (a I + b\, O O^\top + c (O O^\top)^2) O",
+        None,
         r"O (a I + b\, O^\top O + c (O^\top O)^2) = (a I + b\, O O^\top + c (O O^\top)^2) O",
         _either_side,
+        sizes="3 × 2; every size",
     ),
     Identity(
         "newton_schulz.singular_values",
         "P 42",
         "A step keeps the singular vectors and sends each singular value s to a s + b s³ + c s⁵.",
-        r"U \Sigma V^\top \mapsto U (a \Sigma + b \Sigma^3 + c \Sigma^5) V^\top",
+        None,
         r"U \Sigma V^\top \mapsto U (a \Sigma + b \Sigma^3 + c \Sigma^5) V^\top",
         _singular_values,
+        sizes="2 × 2; every size",
     ),
     Identity(
         "newton_schulz.fixed_points",
         "D",
         "The cubic stands still at -1, 0 and 1 only, with slopes 0, 3/2 and 0: it flees 0 and settles at ±1.",
-        r"p(s) = s \iff s \in \{-1, 0, 1\}, \quad p'(\pm 1) = 0,\ p'(0) = \tfrac32",
+        None,
         r"p(s) = s \iff s \in \{-1, 0, 1\}, \quad p'(\pm 1) = 0,\ p'(0) = \tfrac32",
         _fixed_points,
+        sizes="one singular value; no size in it",
     ),
     Identity(
         "newton_schulz.converges",
         "D",
         "From every singular value in (0, √3) the cubic converges to 1, and near 1 it squares the error.",
-        r"p = \tfrac12 s(3 - s^2), \quad 1 - p = \tfrac12 (1-s)^2 (2+s), \quad p - s = \tfrac12 s (1-s)(1+s)",
+        None,
         r"p = \tfrac12 s(3 - s^2), \quad 1 - p = \tfrac12 (1-s)^2 (2+s), \quad p - s = \tfrac12 s (1-s)(1+s)",
         _converges,
+        sizes="one singular value; no size in it",
     ),
 )

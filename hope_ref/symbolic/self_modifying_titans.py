@@ -15,7 +15,7 @@ from hope_ref.symbolic.identity import Identity, Sides
 from hope_ref.symbolic.rational import minimiser
 from hope_ref.symbolic.self_modifying_titans_statement import statement
 
-__all__ = ["IDENTITIES", "Activation", "Slope", "momentum_loop", "statement", "write"]
+__all__ = ["IDENTITIES", "Activation", "Slope", "momentum_loop", "shift", "statement", "write"]
 
 
 class Slope(sp.Function):
@@ -77,7 +77,7 @@ def _implicit_step() -> Sides:
     return Sides(minimiser(objective, unknown), closed)
 
 
-def _shift() -> Sides:
+def shift() -> Sides:
     """α W + (1 - α) R - R = α (W - R), and (W - E) φ - u = S φ - (u - (R - E) φ): regrouping, at every size."""
     origin = matrix("E", 2, 2)
     state = W - START
@@ -98,12 +98,12 @@ def _linear(weight: sp.Matrix, objective: str, frozen: sp.Matrix | None = None) 
 
 
 def _linear_dot() -> Sides:
-    """The slope of -⟨k + W k, v̂⟩ is -v̂ kᵀ: the skip does not enter, the erase is the only term in W k."""
+    """The slope of -⟨k + W k, v̂⟩ is -v̂ kᵀ: the skip does not enter, the erase is the only term in W k, at every size."""
     return Sides(_linear(W, "dot"), ALPHA * W - TAKEN * (W * K - TARGET) * K.T)
 
 
 def _linear_l2() -> Sides:
-    """Token by token the slope of ½‖k + W k - v̂‖² brings a second W k kᵀ; the skip is taken off the target."""
+    """Token by token the slope of ½‖k + W k - v̂‖² brings a second W k kᵀ; the skip is taken off the target, at every size."""
     return Sides(_linear(W, "l2"), W * (ALPHA * sp.eye(2) - 2 * TAKEN * K * K.T) + TAKEN * (TARGET - K) * K.T)
 
 
@@ -304,9 +304,9 @@ _SQUARES = (
 _LONGEST = r"\max_{\varphi} \frac{\eta \|\varphi\|}{1 + \eta \|\varphi\|^2} = \frac{\sqrt\eta}{2}"
 
 
-def _entry(what: str, source: str, claim: str, latex: str, proof: Any) -> Identity:
-    """Printed correctly, or not printed at all: one form."""
-    return Identity(f"self_modifying_titans.{what}", source, claim, latex, latex, proof)
+def _entry(what: str, source: str, claim: str, latex: str, proof: Any, sizes: str) -> Identity:
+    """Not printed: the sources have the rule itself, and a wrong sign in one case (`delta_gradient_descent.dot_product_sign`)."""
+    return Identity(f"self_modifying_titans.{what}", source, claim, None, latex, proof, sizes=sizes)
 
 
 IDENTITIES = (
@@ -316,6 +316,7 @@ IDENTITIES = (
         "On minus the dot product, minus the gradient of either layer of z + W1 σ(W2 z) is u φᵀ with its own u and φ.",
         _GRADIENTS % r"-\hat v",
         _gradients_dot,
+        sizes="d = 2, h = 2; every size",
     ),
     _entry(
         "gradients_l2",
@@ -323,6 +324,7 @@ IDENTITIES = (
         "On ½‖M(k) - v̂‖² the same holds with the error M(k) - v̂ in the place of -v̂.",
         _GRADIENTS % r"k + W_1 \sigma(W_2 k) - \hat v",
         _gradients_l2,
+        sizes="d = 2, h = 2; every size",
     ),
     _entry(
         "implicit_step",
@@ -330,13 +332,15 @@ IDENTITIES = (
         "With α = 1 and η̃ = η/(1 + η‖φ‖²) the write is the exact minimiser, whatever the erase measures from.",
         _IMPLICIT,
         _implicit_step,
+        sizes="2 × 2; every size",
     ),
     _entry(
         "shift",
         "D",
         "Forgetting toward R and erasing from E is the plain recurrence of S = W - R with the shifted output u - (R - E)φ.",
         _SHIFT,
-        _shift,
+        shift,
+        sizes="2 × 2, 1 token; every size, every length by induction",
     ),
     _entry(
         "linear_dot",
@@ -344,6 +348,7 @@ IDENTITIES = (
         "A linear memory on the dot product takes a step of the gated delta rule's kind; at α = 1 it is the delta rule.",
         _LINEAR_DOT,
         _linear_dot,
+        sizes="d = 2; every size",
     ),
     _entry(
         "linear_l2",
@@ -351,6 +356,7 @@ IDENTITIES = (
         "A linear memory on ½‖·‖², token by token, erases twice and writes v̂ - k.",
         _LINEAR_L2,
         _linear_l2,
+        sizes="d = 2; every size",
     ),
     _entry(
         "eigenvalues",
@@ -358,6 +364,7 @@ IDENTITIES = (
         "The second erase acts token by token only: inside a chunk the frozen gradient does not multiply the moving state.",
         _EIGENVALUES,
         _eigenvalues,
+        sizes="d = 2; every size",
     ),
     _entry(
         "collapse",
@@ -365,6 +372,7 @@ IDENTITIES = (
         "A linear memory without the skip is homogeneous under its own targets: from 0 it never leaves 0.",
         _COLLAPSE,
         _collapse,
+        sizes="d = 2; every size",
     ),
     _entry(
         "skip_escapes",
@@ -372,6 +380,7 @@ IDENTITIES = (
         "With the skip the target keeps the token's own value: the first write from 0 is not 0.",
         _ESCAPES,
         _skip_escapes,
+        sizes="d = 2; every size",
     ),
     _entry(
         "momentum_chunk",
@@ -379,14 +388,23 @@ IDENTITIES = (
         "With inner momentum a chunk is still one unit lower-triangular solve and one weighted sum.",
         _MOMENTUM,
         _momentum_chunk,
+        sizes="d_out = 1, d_in = 2, 3 tokens; every size, every length by induction",
     ),
-    _entry("bounded", "D", "The bounded surprise is always shorter than c.", _BOUNDED, _bounded),
+    _entry(
+        "bounded",
+        "D",
+        "The bounded surprise is always shorter than c.",
+        _BOUNDED,
+        _bounded,
+        sizes="d = 2; every size",
+    ),
     _entry(
         "longest_write",
         "D",
         "An implicit write of a bounded surprise is never longer than c √η / 2.",
         _LONGEST,
         _longest_write,
+        sizes="one number, the length; no size in it",
     ),
     _entry(
         "square_growth",
@@ -395,6 +413,7 @@ IDENTITIES = (
         "squares add up, not lengths.",
         _SQUARES,
         _square_growth,
+        sizes="2 × 2; every size",
     ),
     _entry(
         "distance_from_origin",
@@ -402,6 +421,7 @@ IDENTITIES = (
         "W - E is shortened by retention and erase; what makes it longer is R - E and the write, each of bounded length.",
         _DISTANCE,
         _distance_from_origin,
+        sizes="2 × 2; every size",
     ),
     _entry(
         "worn_away",
@@ -409,5 +429,6 @@ IDENTITIES = (
         "Erasing all of W wears the meta-learned W_0 away, whatever is written; erasing W - W_0 leaves it.",
         _WORN,
         _worn_away,
+        sizes="d = 2; every size",
     ),
 )

@@ -1,4 +1,4 @@
-r"""Self-modifying Titans written out in symbols: one chunk of two tokens, options at their defaults.
+r"""Self-modifying Titans written out in symbols: a chunk of two tokens and the first token of the next, options at their defaults.
 
 Nothing is simplified: the expressions are large, and only made to have numbers put in.
 """
@@ -60,12 +60,14 @@ def associations(weights: Weights, k: sp.Matrix, target: sp.Matrix, objective: s
     return [(phi, u / sp.sqrt(1 + squared_norm(u))) for phi, u in pairs]
 
 
-def statement(objective: str = "l2", erase: str = "deviation") -> Statement:
+def statement(objective: str = "l2", erase: str = "deviation", crossed: bool = False) -> Statement:
     """`reference.self_modifying_titans` on two tokens of one chunk, d = 2, h = 1, one view, all other options default.
 
-    ``erase`` is "deviation" or "full". The arguments are x and the parameters by name; the results are outputs and the final weights by name.
+    ``erase`` is "deviation" or "full". If a boundary is ``crossed`` the statement goes on from there by one token: what the
+    memories have come to is an argument, ``boundary_w1_k`` and so on, beside the first weights, to which they still forget
+    and from which they still erase. In one expression SymPy could not write the two down. The arguments are x and the parameters by name; the results are outputs and the final weights by name.
     """
-    x, start = matrix("x", TOKENS, D), {}
+    x, start = matrix("x", 1 if crossed else TOKENS, D), {}
     arguments: dict[str, Any] = {}
     for memory in MEMORIES:
         start[memory] = (matrix(f"A_{memory}_", D, HIDDEN), matrix(f"B_{memory}_", HIDDEN, D))
@@ -73,19 +75,23 @@ def statement(objective: str = "l2", erase: str = "deviation") -> Statement:
     arguments |= {"w_query": matrix("Q", D, D), "alpha_bias": real("c_alpha")}
     arguments |= {name: tuple(vector(name, D)) for name in ("eta_readout", "alpha_readout")}
     arguments |= {f"eta_bias_{memory}": real(f"c_eta_{memory}") for memory in MEMORIES}
-    state: dict[str, Weights] = dict(start)
+    boundary: dict[str, Weights] = start
+    if crossed:
+        boundary = {m: (matrix(f"C_{m}_", D, HIDDEN), matrix(f"D_{m}_", HIDDEN, D)) for m in MEMORIES}
+        arguments |= {f"boundary_w{layer}_{m}": boundary[m][layer - 1] for m in MEMORIES for layer in (1, 2)}
+    state = dict(boundary)
     rows = []
-    for t in range(TOKENS):
+    for t in range(x.rows):
         token = x.row(t).T
-        k, v = (unit(answer(start[memory], token)) for memory in ("k", "v"))
+        k, v = (unit(answer(boundary[memory], token)) for memory in ("k", "v"))
         z, r = (
-            inner(sp.Matrix(arguments[f"{name}_readout"]), answer(start[name], token)) / sp.sqrt(D)
+            inner(sp.Matrix(arguments[f"{name}_readout"]), answer(boundary[name], token)) / sp.sqrt(D)
             for name in ("eta", "alpha")
         )
         for memory in MEMORIES:
             eta = sp.log(1 + sp.exp(z + arguments[f"eta_bias_{memory}"]))
             alpha = sigmoid(r + arguments["alpha_bias"]) if memory == "memory" else sp.Integer(1)
-            pairs = associations(start[memory], k, answer(start[memory], v), objective)
+            pairs = associations(boundary[memory], k, answer(boundary[memory], v), objective)
             moved = []
             for weight, initial, (phi, u) in zip(state[memory], start[memory], pairs, strict=True):
                 step = eta / (1 + eta * squared_norm(phi))

@@ -33,5 +33,6 @@ IDENTITIES = (
         r"49.375, \quad 55.5125",
         _averages,
         _averages_printed,
+        sizes="two rows of a table; these numbers only",
     ),
 )

@@ -120,7 +120,7 @@ def _delta_rule() -> Sides:
 
 
 def _without_momentum() -> Sides:
-    """α M - η (M k - v) kᵀ regrouped: what is erased does not carry α, so the gated rule differs by (1 - α) η M k kᵀ."""
+    """α M - η (M k - v) kᵀ regrouped: what is erased does not carry α, so the gated rule differs by (1 - α) η M k kᵀ, at every size."""
     titans = ALPHA * M - ETA * gradient(_half_squared_error(M * K, V), M)
     gated = ALPHA * M * (sp.eye(3) - ETA * K * K.T) + ETA * V * K.T
     descent = M * (ALPHA * sp.eye(3) - ETA * K * K.T) + ETA * V * K.T
@@ -159,7 +159,8 @@ def _alpha_clash() -> Sides:
 
 
 def _two_tokens() -> Sides:
-    """Two tokens in closed form, gradients frozen at M_0: the second keeps α_2 of the first write and adds μ_2 of it again.
+    """Two tokens in closed form, gradients frozen at M_0: the second keeps α_2 of the first write and adds μ_2 of it
+    again, at every size.
 
     In general a write made at s has reached M_t with the weight c_{t,s} = Σ_{r=s..t} α_{r+1} … α_t μ_{s+1} … μ_r.
     """
@@ -183,41 +184,46 @@ IDENTITIES = (
         "titans.matrix_gradient",
         "D",
         "The gradient of ½‖M k - v‖² is the error times the key.",
-        _MATRIX,
+        None,
         _MATRIX,
         _matrix_gradient,
+        sizes="d_v = 2, d_k = 3; every size",
     ),
     Identity(
         "titans.mlp_gradient_w1",
         "D",
         "In a perceptron memory with a skip, W1 is told the error at the activation σ(W2 k).",
-        _FIRST,
+        None,
         _FIRST,
         _mlp_gradient_w1,
+        sizes="d = 2, h = 2; every size",
     ),
     Identity(
         "titans.mlp_gradient_w2",
         "D",
         "W2 is told the error sent back through W1 and the slope of σ, at the key.",
-        _SECOND,
+        None,
         _SECOND,
         _mlp_gradient_w2,
+        sizes="d = 2, h = 2; every size",
     ),
     Identity(
         "titans.delta_rule",
         "S 5, Titans",
         "Titans with a matrix memory, no momentum and no forgetting is the delta rule.",
-        r"\mu = 0, \alpha = 1:\ M_t = M_{t-1} (I - \eta_t k_t k_t^\top) + \eta_t v_t k_t^\top",
+        None,
         r"\mu = 0, \alpha = 1:\ M_t = M_{t-1} (I - \eta_t k_t k_t^\top) + \eta_t v_t k_t^\top",
         _delta_rule,
+        sizes="d_v = 1, d_k = 2, 2 tokens; every size, every length by induction",
     ),
     Identity(
         "titans.without_momentum",
         "Titans",
         "Without momentum it is Delta Gradient Descent on the dot product, and not the gated delta rule unless α = 1.",
-        _WITHOUT,
+        None,
         _WITHOUT + r" = \text{gated} - (1 - \alpha_t) \eta_t M_{t-1} k_t k_t^\top",
         _without_momentum,
+        sizes="d_v = 2, d_k = 3; every size",
     ),
     Identity(
         "titans.alpha_clash",
@@ -226,13 +232,15 @@ IDENTITIES = (
         _TITANS,
         _OURS,
         _alpha_clash,
+        sizes="d_v = 1, d_k = 2, 2 tokens; every size, every length by induction",
     ),
     Identity(
         "titans.two_frozen_tokens",
         "D",
         "Through the momentum, a write of a chunk arrives again at every later token.",
-        _TWO,
+        None,
         _TWO,
         _two_tokens,
+        sizes="d_v = 1, d_k = 2, 2 tokens; every size",
     ),
 )

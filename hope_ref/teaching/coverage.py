@@ -1,6 +1,6 @@
 """Where each equation stands: proved, stated, computed, shown. Read off the citations, so that nothing is claimed by hand. [D]
 
-An equation is proved if an identity of the symbolic floor names it as its source, stated and computed if a docstring or comment
+An equation is proved if an identity of the symbolic floor names it as its source, and for the sizes that are said there; stated and computed if a docstring or comment
 of the reference or the parallel floor cites it, shown if a notebook does. The page leads to one place on each floor.
 """
 
@@ -12,9 +12,12 @@ import re
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hope_ref.notation import TUTORIAL_FORMULAS
+
+if TYPE_CHECKING:
+    from hope_ref.symbolic.identity import Identity
 
 PACKAGE = Path(__file__).parents[1]
 ROOT = PACKAGE.parent
@@ -171,19 +174,19 @@ def _parts(tree: ast.AST, outer: str = "") -> Iterator[_Part]:
             yield from _parts(node, f"{outer}{node.name}.")
 
 
-def proved_at() -> dict[str, Line]:
-    """Where each equation is proved: the proof of the identity that names it most closely, of its own concept if there is one."""
+def proved_by() -> dict[str, Identity]:
+    """What proves each equation: the identity that names it most closely, of its own concept if there is one."""
     from hope_ref import symbolic
 
     concepts = {f"S {formula.number}": formula.concept for formula in TUTORIAL_FORMULAS}
-    best: dict[str, tuple[tuple[bool, int], Line]] = {}
+    best: dict[str, tuple[tuple[bool, int], Identity]] = {}
     for identity in symbolic.identities():
         equations = cited(identity.source)
         for equation in equations:
             rank = concepts.get(equation, identity.concept) != identity.concept, len(equations)
             if equation not in best or rank < best[equation][0]:
-                best[equation] = rank, _proof(identity.name, identity.proof)
-    return {equation: line for equation, (_, line) in best.items()}
+                best[equation] = rank, identity
+    return {equation: identity for equation, (_, identity) in best.items()}
 
 
 def _proof(name: str, proof: Any) -> Line:
@@ -195,24 +198,33 @@ def _proof(name: str, proof: Any) -> Line:
 
 def markdown() -> str:
     """The table for NOTATION.md."""
+    found = places()
+    tutorial = [place for place in found if place.equation.startswith("S ")]
+    with_proof = sum(bool(place.proved) for place in tutorial)
     lines = [
         "## Where each equation stands",
         "",
         "Read off the citations: proved by an identity of `hope_ref.symbolic`, stated in `hope_ref.reference`, computed in",
         "`hope_ref.parallel`, shown in a notebook. Each link leads to the line where the place begins; where several places",
         "cite an equation, to the one that is closest to it. A definition has nothing to prove; – stands where there is none.",
+        "*For which sizes*: first those that SymPy has run; after the semicolon those to which the argument in the proof's",
+        "docstring extends, which is read, not run. An identity proves what its name says of the equation, not the model.",
+        f"Of the tutorial's {len(tutorial)} formulas {with_proof} are proved, {len(tutorial) - with_proof} are definitions.",
         "A row quotes no text but says where the equation stands: S n is the n-th displayed formula of",
         "[the tutorial](#the-tutorials-displayed-formulas), P n equation n of [the paper](https://arxiv.org/abs/2512.24695).",
         "",
-        "| equation | proved | stated | computed | shown in |",
-        "|---|---|---|---|---|",
+        "| equation | proved | for which sizes | stated | computed | shown in |",
+        "|---|---|---|---|---|---|",
     ]
-    floors = proved_at(), cited_at("reference"), cited_at("parallel")
+    proved, floors = proved_by(), (cited_at("reference"), cited_at("parallel"))
     files = {path.stem.split("_")[0]: path.relative_to(ROOT).as_posix() for path in NOTEBOOKS.glob("*.ipynb")}
-    for place in places():
+    for place in found:
         cells = [floor[place.equation].link() if place.equation in floor else "–" for floor in floors]
-        if place.equation in DEFINITIONS and not place.proved:
-            cells[0] = "a definition"
+        identity = proved.get(place.equation)
+        if identity is not None:
+            cells = [_proof(identity.name, identity.proof).link(), identity.sizes, *cells]
+        else:
+            cells = ["a definition" if place.equation in DEFINITIONS else "–", "–", *cells]
         shown = ", ".join(f"[{number}]({files[number]})" for number in place.shown) or "–"
         first = f'<a id="{anchor(place.equation)}"></a>{place.equation}'
         lines.append(f"| {' | '.join((first, *cells, shown))} |")

@@ -71,6 +71,7 @@ TERMS = (
     Term("level", r"\blevels?\b", "One MLP of the continuum memory, with its own clock; in notebook 13, any part, ordered by frequency.", "00", "small networks, called *levels*, that move their weights once per stretch of text"),
     Term("driver", r"\bdriver\b", "`adapt`, which moves the levels by the model's own loss on tokens just seen; a forward pass alone never moves them.", "08", "a driver, `adapt`, sees to it that no output depends on its own future"),
     Term("RMSNorm", r"\bRMSNorm\b", "Scales a vector of d numbers to the norm √d.", "08", "which scales a vector to the norm $\\sqrt d$"),
+    Term("Shampoo", r"\bshampoo\b", "An optimiser that measures distances by roots of the summed outer products of its gradients.", "09", "It remembers only outer products of the gradients"),
     Term("M3", r"\bM3\b", "An optimiser with a fast and a slow momentum, both orthogonalised.", "09", "The name M3 is for its multi-scale momentum"),
     Term("window", r"\bwindows?\b", "The f steps whose gradients a slow momentum adds up before it moves.", "09", "a slow one that adds up the gradients of $f$ steps and then moves once"),
     Term("self-made target", r"\bself-made\b", "v̂ = M(v): what a memory answers to the value becomes what it should answer to the key.", "10", "That is what it will try to answer to the key."),

@@ -137,12 +137,13 @@ def bits_per_byte(
     *,
     carry: bool = False,
     still: bool = False,
+    backend: str = "torch",
 ) -> float:
     """Mean -log₂ p(next byte) over a text of at least two bytes.
 
     Windows of the length of training begin afresh, as they did in training; with ``carry`` one state goes through the
     whole text, in as many lanes side by side as a batch has sequences. The levels of a model that was trained with
-    ``continuum="meta"`` learn while they read, unless they are to stand ``still``.
+    ``continuum="meta"`` learn while they read, unless they are to stand ``still``. ``backend``: as `Hope.forward`.
     """
     learning = settings.continuum == "meta" and not still
     total, count = 0.0, 0
@@ -161,7 +162,7 @@ def bits_per_byte(
             elif learning:
                 logits, after = adapt(model, piece[:, :-1], state)
             else:
-                logits, after = model(piece[:, :-1], state)
+                logits, after = model(piece[:, :-1], state, backend=backend)
         number = piece[:, 1:].numel()
         total += float(cross_entropy(logits, piece[:, 1:])) * number
         count += number

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 from torch.distributed.tensor import DTensor
-from tqdm import tqdm
 
 from hope_ref.parallel.continuum_schedule import LevelSchedule
 from hope_ref.parallel.hope import Hope
@@ -98,7 +97,7 @@ class Trainer:
         """Bits per byte on the beginning of the validation text; all processes compute the same."""
         settings = self.run.training
         stretch = self.parts.validation[: settings.evaluate_bytes]
-        return bits_per_byte(self.model, stretch, settings, self.world.device)
+        return bits_per_byte(self.model, stretch, settings, self.world.device, backend=settings.backend)
 
     def state(self) -> dict[str, Any]:
         """All that a resumed run needs, nothing in shards; all processes must ask."""
@@ -223,8 +222,8 @@ def fingerprint(model: Hope) -> str:
     return digest.hexdigest()
 
 
-# What may differ between a run and the one that goes on with it: where and how often; and, once it is over, how it is extended.
-FREE = ("device", "log_every", "checkpoint_every")
+# What may differ between a run and the one that goes on with it: where, by what and how often; and, once it is over, how it is extended.
+FREE = ("device", "backend", "log_every", "checkpoint_every")
 EXTENDED = ("steps", "schedule_start", "schedule", "lr", "warmup")
 
 
@@ -274,6 +273,8 @@ def _begin(folder: Path, run: Run, step: int) -> None:
 def _steps(
     trainer: Trainer, folder: Path, until: int, caught: list[int], quiet: bool, report: Report | None
 ) -> Outcome:
+    from tqdm import tqdm
+
     settings, world = trainer.run.training, trainer.world
     found, status, saved = Measured(math.nan, math.nan, False), "done", trainer.step
     first, start = trainer.step, time.perf_counter()

@@ -16,6 +16,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from hope_ref.parallel import compiling, kernels
 from hope_ref.parallel.hope import Hope
 from hope_ref.parallel.lessons import learn
 from hope_ref.training.settings import TrainingSettings
@@ -61,10 +62,13 @@ def chosen_device(name: str) -> torch.device:
 
 @contextmanager
 def joined(settings: TrainingSettings) -> Iterator[World]:
-    """This process among those that torchrun has started, or alone. Raises: ValueError for a wrong device or batch."""
+    """This process among those that torchrun has started, or alone. Raises: ValueError for a device, backend or batch that cannot be."""
     device, size = chosen_device(settings.device), int(os.environ.get("WORLD_SIZE", "1"))
     if settings.precision == "float64" and device.type == "mps":
         raise ValueError("precision must be float32 or bfloat16 on mps, got 'float64'")
+    reasons = {"triton": kernels.missing, "compiled": compiling.missing}
+    if why := reasons.get(settings.backend, lambda _: "")(device.type):
+        raise ValueError(f"backend must be 'torch' or 'auto' here, got {settings.backend!r}: {why}")
     if settings.batch % size:
         raise ValueError(f"batch must be a multiple of the number of processes, {size}, got {settings.batch}")
     if settings.parallelism == "fsdp" and settings.optimizer == "m3" and size > 1:
@@ -103,7 +107,7 @@ class Objective(nn.Module):
                 self.model, windows, emptied=emptied, segments=settings.meta_segments, differentiable=True
             )
         else:
-            logits, _ = self.model(windows[:, :-1], recompute=settings.recompute)
+            logits, _ = self.model(windows[:, :-1], recompute=settings.recompute, backend=settings.backend)
         return cross_entropy(logits, windows[:, 1:])
 
 

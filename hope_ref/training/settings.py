@@ -14,7 +14,8 @@ from hope_ref.common.documented import documented
 from hope_ref.common.files import json_object
 from hope_ref.common.validation import one_of, positive_integer, scalar, whole_number
 from hope_ref.config import HopeConfig
-from hope_ref.parallel.hope import Hope
+from hope_ref.parallel import kernels
+from hope_ref.parallel.hope import MIXERS, Hope
 from hope_ref.parallel.sizes import parameter_count
 
 Schedule = Literal["one_cycle", "cosine", "constant"]
@@ -24,6 +25,7 @@ MetaMixers = Literal["carried", "emptied"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["float32", "bfloat16", "float64"]
 Parallelism = Literal["ddp", "fsdp"]
+Backend = Literal["torch", "triton", "compiled", "auto"]
 CHOICES: dict[str, tuple[str, ...]] = {
     "schedule": get_args(Schedule),
     "optimizer": get_args(OptimizerName),
@@ -32,6 +34,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "device": get_args(Device),
     "precision": get_args(Precision),
     "parallelism": get_args(Parallelism),
+    "backend": get_args(Backend),
 }  # the default first
 BYTES = 256
 
@@ -79,6 +82,8 @@ class TrainingSettings:
     """Of the parameters; "bfloat16" is autocast, in which the recurrences stay in float32."""
     parallelism: Parallelism = "ddp"
     """Under torchrun: copies of the model ("ddp"), or one model in shards ("fsdp", FSDP2)."""
+    backend: Backend = "torch"
+    """What computes the memories: PyTorch; the Triton kernels, on a GPU; each chunk compiled; "auto": the kernels where they can run."""
     recompute: bool = False
     """Less memory, more time: keep only the states at chunk boundaries."""
     log_every: int = 10
@@ -127,6 +132,8 @@ class TrainingSettings:
         if self.continuum == "meta":
             if self.recompute:
                 raise ValueError("recompute must be False with continuum='meta', got True")
+            if self.backend != "torch":
+                raise ValueError(f"backend must be 'torch' with continuum='meta', got {self.backend!r}")
             if self.parallelism == "fsdp":
                 raise ValueError("parallelism must be 'ddp' with continuum='meta', got 'fsdp'")
 
@@ -175,6 +182,8 @@ class Run:
                 f"tokens must be at least two chunks of the fastest level, and whole ones, 2 * {size}, "
                 f"with continuum='meta', got {tokens}"
             )
+        if lacks := self._backend_lacks():
+            raise ValueError(lacks)
         if self.config.seed is None:
             raise ValueError("seed must be an integer >= 0 in the config of a run, got None")
         if self.text is not None and not isinstance(self.text, str):
@@ -183,6 +192,19 @@ class Run:
             digits = getattr(self, name)
             if not isinstance(digits, str) or (digits and not re.fullmatch("[0-9a-f]{64}", digits)):
                 raise ValueError(f"{name} must be 64 hexadecimal digits or '', got {digits!r}")
+
+    def _backend_lacks(self) -> str:
+        """Which option, size or dtype of this model the backend does not have; empty if it has all."""
+        config, backend = self.config, self.training.backend
+        if backend in ("triton", "compiled") and not MIXERS[config.mixer].has_kernels:
+            known = ", ".join(repr(name) for name, mixer in MIXERS.items() if mixer.has_kernels)
+            return f"mixer must be one of {known} with backend={backend!r}, got {config.mixer!r}"
+        if backend != "triton":
+            return ""
+        dtype = torch.float64 if self.training.precision == "float64" else torch.float32
+        if config.mixer == "self_modifying_titans":
+            return kernels.unsupported(config, dtype, config.head_width)
+        return kernels.too_wide(config.head_width, dtype)
 
     def model(self) -> Hope:
         """The model at its starting values, float32, on the CPU."""

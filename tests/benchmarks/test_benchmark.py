@@ -192,6 +192,25 @@ def test_a_failed_write_leaves_the_old_record(tmp_path: Path, monkeypatch: pytes
     assert json.loads(path.read_text(encoding="utf-8")) == {"old": 1}
 
 
+def test_what_was_measured_is_on_the_disk_when_the_next_measurement_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: argparse.Namespace) -> dict[str, Any]:
+        raise RuntimeError("no memory to weigh")
+
+    monkeypatch.setattr(benchmark, "memory", fails)
+    threads = torch.get_num_threads()
+    try:
+        with pytest.raises(RuntimeError, match="no memory to weigh"):
+            benchmark.main(arguments("--quick", "--results", str(tmp_path)))
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_flush_denormal(False)
+    held = json.loads((tmp_path / "benchmark_cpu_16.json").read_text(encoding="utf-8"))
+    assert set(held) >= {"timed", "ratios", "by_tokens", "by_chunk_size"}
+    assert "memory" not in held
+
+
 def test_a_missing_device_is_said(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

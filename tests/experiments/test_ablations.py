@@ -91,9 +91,12 @@ def test_without_records_or_with_one_seed_nothing_is_claimed() -> None:
 @pytest.mark.parametrize(
     ("dgd", "said"),
     [
-        (0.1, "2 changes that cost the paper perplexity 1 cost something clear here. "),
-        (-0.1, "2 changes that cost the paper perplexity 0 cost something clear here, and 1 gain. "),
-        (0.0, "2 changes that cost the paper perplexity 0 cost something clear here. "),
+        (
+            0.1,
+            "6 changes that cost the paper perplexity 2 are made here (our default has no inner momentum to take away); found to cost bits: 1. ",
+        ),
+        (-0.1, "to take away); found to cost bits: none, to gain: 1. "),
+        (0.0, "to take away); found to cost bits: none. "),
     ],
 )
 def test_the_sentence_follows_the_numbers(dgd: float, said: str) -> None:
@@ -101,7 +104,7 @@ def test_the_sentence_follows_the_numbers(dgd: float, said: str) -> None:
     assert said in found
     assert "beside the default's 3.10 ± 0.10: better: " in found
     assert f"{TARGET} (-0.220 ± 0.020)" in found
-    assert f"no clear difference: {MLP}" in found or f"no clear difference: {DGD}" in found
+    assert f"no difference found: {MLP}" in found or f"no difference found: {DGD}" in found
 
 
 def test_changes_that_are_ours_alone_say_nothing_of_the_paper() -> None:

@@ -181,8 +181,8 @@ def test_the_sentence_follows_the_numbers() -> None:
     assert "at the best of the rates (1 times" in worse
     assert "helps on the manual, too: -0.06 ± 0.01" in worse
     none = own.sentence(made_up(0.0, 0.0))
-    assert "changes nothing clear on" in none
-    assert "forgets nothing clear" in none
+    assert "No difference found by learning while reading on" in none
+    assert "No difference found on the manual after" in none
 
 
 def test_a_control_that_fails_comes_first() -> None:

@@ -95,7 +95,7 @@ def test_without_records_or_without_the_default_nothing_is_claimed() -> None:
 
 def test_the_sentence_follows_the_numbers() -> None:
     said = own.sentence(made_up({4: -0.1, 16: 0.0, 32: 0.0, 128: 0.2}, TIMED))
-    assert "beside C = 16 (3.10 ± 0.10): worse: C = 128 (+0.22 ± 0.02); no clear difference: C = 32" in said
+    assert "beside C = 16 (3.10 ± 0.10): worse: C = 128 (+0.22 ± 0.02); no difference found: C = 32" in said
     assert "better: C = 4 (-0.11 ± 0.01)" in said
     assert "Quickest here is C = 32, 0.75 times the time of C = 16" in said
     assert "the slowest, C = 4, takes 2.80 times as long" in said

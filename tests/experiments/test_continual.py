@@ -235,9 +235,9 @@ def test_the_rate_is_chosen_by_learning_alone_and_on_the_tuning_seed() -> None:
 @pytest.mark.parametrize(
     ("less", "scatter", "said"),
     [
-        (0.5, 0.01, "forgets less: 3 levels, mean on Markov (0.49 ± 0.01"),
-        (-0.5, 0.01, "forgets more than the MLP: 3 levels, mean on Markov (0.51"),
-        (0.1, 0.4, "no clear difference: 3 levels, mean on Markov"),
+        (0.5, 0.01, "forgets less: 3 levels, mean on Markov (-0.49 ± 0.01"),
+        (-0.5, 0.01, "forgets more than the MLP: 3 levels, mean on Markov (+0.51"),
+        (0.1, 0.4, "no difference found: 3 levels, mean on Markov"),
     ],
 )
 def test_the_sentence_follows_the_numbers(less: float, scatter: float, said: str) -> None:

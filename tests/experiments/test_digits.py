@@ -169,9 +169,14 @@ def test_a_rate_that_diverged_on_one_tuning_seed_is_not_chosen() -> None:
 @pytest.mark.parametrize(
     ("more", "scatter", "said", "told"),
     [
-        (0.1, 0.01, "better 2 levels, sum (+11.0 ± 1.0 points)", "better 2 levels, sum (+5.5 ± 0.5 points)"),
-        (-0.2, 0.01, "worse 2 levels, sum (-19.0 ± 1.0 points)", "worse 2 levels, sum (-9.5 ± 0.5 points)"),
-        (-0.01, 0.02, "no clear difference 2 levels, sum", "no clear difference 2 levels, sum"),
+        (
+            0.1,
+            0.01,
+            "better: 2 levels, sum (+11.0 ± 1.0 points)",
+            "better: 2 levels, sum (+5.5 ± 0.5 points)",
+        ),
+        (-0.2, 0.01, "worse: 2 levels, sum (-19.0 ± 1.0 points)", "worse: 2 levels, sum (-9.5 ± 0.5 points)"),
+        (-0.01, 0.02, "no difference found: 2 levels, sum", "no difference found: 2 levels, sum"),
     ],
 )
 def test_the_sentence_follows_the_numbers(more: float, scatter: float, said: str, told: str) -> None:

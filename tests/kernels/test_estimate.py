@@ -125,23 +125,23 @@ def test_the_table_says_what_it_is_and_which_bound_is_lower() -> None:
     for name, (flops, moved) in ROOFLINES.items():
         assert f"{name} (ridge {flops / moved:.0f})" in table[1]
     assert Work(6.0, 2.0).intensity == 3.0
-    assert any(line.endswith("memory, memory") for line in table)
+    assert any(line.endswith("memory, memory, memory") for line in table)
     for line in table[
         2:
     ]:  # FLOP/B, then what binds on each GPU, whose name is in brackets in the head of the table
-        *_, intensity, one, other = line.replace(",", "").split()
+        *_, intensity, first, second, third = line.replace(",", "").split()
         ridges = [flops / moved for flops, moved in ROOFLINES.values()]
         wanted = ["memory" if float(intensity) < ridge else "products" for ridge in ridges]
-        assert [one, other] == wanted, line
+        assert [first, second, third] == wanted, line
 
 
 @pytest.mark.parametrize(
-    ("chunk", "levels"), [(1, 0), (2, 1), (3, 2), (4, 2), (5, 3), (8, 3), (9, 4), (64, 4)]
+    ("chunk", "dtype", "tile"),
+    [(1, "float32", 16), (9, "float32", 16), (64, "float32", 16), (16, "bfloat16", 16), (17, "bfloat16", 32)],
 )
-def test_doublings_reach_the_end_of_a_chunk(chunk: int, levels: int) -> None:
+def test_doublings_reach_the_end_of_a_tile(chunk: int, dtype: str, tile: int) -> None:
     from hope_ref.parallel.kernels.launch import tiles
 
-    found = tiles(chunk, 32, torch.float32)
-    assert levels == found.LEVELS
-    assert 2**levels >= found.CHUNK == min(chunk, 16)
-    assert found.TILE == 16
+    found = tiles(chunk, 32, getattr(torch, dtype))
+    assert found.TILE == 2**found.LEVELS == tile
+    assert found.chunk_size == min(chunk, 32 if dtype == "bfloat16" else 16) <= tile

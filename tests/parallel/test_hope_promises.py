@@ -348,7 +348,9 @@ def test_the_backend_of_every_mixer(mixer: str, monkeypatch: pytest.MonkeyPatch)
     model = Hope(HopeConfig(**(SMALL | {"inner_momentum": 0.0}), mixer=mixer))
     assert torch.equal(model(TOKENS, backend="auto")[0], model(TOKENS)[0])
     for tokens in (TOKENS, TOKENS[:0]):
-        with pytest.raises(ValueError, match="backend must be one of 'torch', 'triton', 'auto', got 'tritn'"):
+        with pytest.raises(
+            ValueError, match="backend must be one of 'torch', 'triton', 'compiled', 'auto', got 'tritn'"
+        ):
             model(tokens, backend="tritn")
     own = type(model.blocks[0].mixer).__name__
     without = f"backend must be 'torch' or 'auto' for {own}, which has no kernels, got 'triton'"

@@ -22,12 +22,14 @@ import numpy as np
 import pytest
 import torch
 from damaged_files import damaged
-from safetensors.torch import load_file, save_file
 
 from hope_ref.config import HopeConfig
 from hope_ref.parallel import states
 from hope_ref.parallel.hope import Hope
 from hope_ref.training import SHIPPED
+
+safetensors = pytest.importorskip("safetensors.torch")
+load_file, save_file = safetensors.load_file, safetensors.save_file
 
 CONFIG = HopeConfig(width=4, blocks=1, vocabulary=5, levels_chunk_sizes=(2, 4))
 Damage = Callable[[Path], Any]

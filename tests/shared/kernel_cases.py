@@ -83,6 +83,25 @@ def recurrence(erase: str, read: str, length: int, size: int, shape: int, device
     return compared(NAMES, [*want, *gradients(want, exact)], [*got, *gradients(got, single)])
 
 
+def long_stretch(length: int, device: str) -> Errors:
+    """Many chunks that forget next to nothing, so that what each one loses adds up: against PyTorch's chunks in float64."""
+    from hope_ref.parallel.kernels import launch
+
+    exact = drawn(length, (), 16, 16, device)
+    exact[4] = 1 - 1e-4 * torch.rand(
+        length, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    ).to(device)
+    exact = [x.requires_grad_() for x in exact]
+    kernels, theirs = ([x.detach().float().requires_grad_() for x in exact] for _ in range(2))
+    found = [
+        chunks.recurrence(*exact, 16, "before_decay"),
+        launch.recurrence(*kernels, 16, "before_decay"),
+        chunks.recurrence(*theirs, 16, "before_decay"),
+    ]
+    pairs = zip(found, (exact, kernels, theirs), strict=True)
+    return compared(NAMES, *([*results, *gradients(results, by)] for results, by in pairs))
+
+
 ZEROS = ((6,), (0, 10), (5, 6), (4, 5, 9), tuple(range(11)))  # tokens; chunks of 5 begin at 0, 5 and 10
 
 
@@ -266,6 +285,9 @@ def cases() -> dict[str, Any]:
     for erase, read, zeros in itertools.product(ERASES, ("post", "pre"), ZEROS):
         name = f"forgetting {erase} {read} {','.join(map(str, zeros))}"
         found[name] = lambda device, a=(erase, read, zeros): forgetting(*a, device)
+    found["long stretch"] = lambda device: long_stretch(
+        2048 if device == "cuda" else 128, device
+    )  # interpreted: slow
     found |= {f"titans {name}": lambda device, n=name: titans(n, device) for name in TITANS}
     found |= {f"short titans {name}": lambda device, n=name: titans(n, device, 1, 7) for name in SHORT}
     found |= {f"golden {name}": lambda device, n=name: golden_vector(n, device) for name in golden_names()}

@@ -139,6 +139,28 @@ def slope_without_the_half(rng: Rng) -> Iterator[Any]:
     yield {"M": memory, "k": k, "v": v}, latex.gradient(lambda m: squares(m @ k - v), memory)
 
 
+@BINDINGS.simulation("linear_attention.pairs")
+def agreement_over_pairs(rng: Rng) -> Iterator[Any]:
+    """Five pairs, their agreements added up one by one."""
+    memory, keys, values = rng.normal(size=(2, 3)), rng.normal(size=(3, 5)), rng.normal(size=(2, 5))
+
+    def loss(m: np.ndarray) -> float:
+        return -sum(float((m @ k) @ v) for k, v in zip(keys.T, values.T, strict=True))
+
+    yield {"M": memory, "K": keys, "V": values}, latex.gradient(loss, memory)
+
+
+@BINDINGS.simulation("delta_rule.pairs")
+def squares_over_pairs(rng: Rng) -> Iterator[Any]:
+    """Five pairs, their squared errors added up one by one."""
+    memory, keys, values = rng.normal(size=(2, 3)), rng.normal(size=(3, 5)), rng.normal(size=(2, 5))
+
+    def loss(m: np.ndarray) -> float:
+        return sum(float(((m @ k - v) ** 2).sum()) for k, v in zip(keys.T, values.T, strict=True))
+
+    yield {"M": memory, "K": keys, "V": values}, latex.gradient(loss, memory)
+
+
 def one_correction(rng: Rng, eta: float | None = None) -> Env:
     """One pair and one delta step; at 1/‖k‖² by default."""
     before, k, v = rng.normal(size=(2, 3)), column(rng, 3), column(rng, 2)

@@ -348,6 +348,40 @@ def text_sign(formula: str, rng: Rng) -> None:
         holds(momentum[1:-1], env)
 
 
+@BINDINGS.simulation("m3.mean_age")
+def mean_age(rng: Rng) -> Iterator[Any]:
+    """A clock whose step i has the i-th unit vector as its gradient: the momenta are lists of weights."""
+    f, beta1, beta3 = int(rng.integers(1, 5)), rate(rng), rate(rng)
+    steps = 400 * f
+    fast, slow, window, ages = np.zeros(steps), np.zeros(steps), np.zeros(steps), []
+    for i, g in enumerate(np.eye(steps)):
+        fast, age = beta1 * fast + (1 - beta1) * g, i - np.arange(steps)
+        ages.append(((fast * age).sum() / fast.sum(), (slow * age).sum() / slow.sum() if i >= f else 0.0))
+        window = window + g
+        if (i + 1) % f == 0:
+            slow, window = beta3 * slow + (1 - beta3) * window, np.zeros(steps)
+    young, old = np.mean(ages[-f:], axis=0)
+    yield {
+        r"\bar n^{(1)}": young, r"\bar n^{(2)}": old, "f": f, r"\beta_1": beta1, r"\beta_3": beta3
+    }, ages[-1][0], old  # fmt: skip
+
+
+@BINDINGS.simulation("m3.cancel")
+def turning(rng: Rng) -> Iterator[Any]:
+    """Windows of g and of -g in turn, until they repeat; then a window of -g, after one of g."""
+    g, f, beta1, beta3 = rng.normal(size=(2, 3)), int(rng.integers(2, 6)), rate(rng), rate(rng)
+    fast, slow = np.zeros((2, 3)), np.zeros((2, 3))
+    for sign in [-1, 1] * 200:
+        for _ in range(f):
+            fast = beta1 * fast + (1 - beta1) * sign * g
+        slow = beta3 * slow + (1 - beta3) * sum(sign * g for _ in range(f))
+    for n in range(1, f + 1):
+        fast = beta1 * fast - (1 - beta1) * g
+        yield {
+            "m^{(1)}_n": fast, "m^{(2)}": slow, "g": g, "f": f, "n": n, r"\beta_1": beta1, r"\beta_3": beta3
+        }, fast, slow  # fmt: skip
+
+
 @BINDINGS.check("m3.printed")
 def slow_momentum(formula: str, rng: Rng) -> None:
     """Three windows on a clock that collects and empties; what stands right of the arrow is the new slow momentum."""

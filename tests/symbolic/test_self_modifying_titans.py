@@ -117,6 +117,27 @@ def test_collapse_and_explosion_of_a_skip_free_memory(objective: str) -> None:
     assert norm(0.9) < 1e-9 if objective == "dot" else norm(0.9) > 1e9
 
 
+@pytest.mark.parametrize(("objective", "erase"), [("dot", "deviation"), ("l2", "full")])
+def test_the_statement_crosses_a_boundary(objective: str, erase: str) -> None:
+    """Three tokens in chunks of two: the second statement goes on from where the first has come to."""
+    first, second = (smt.statement(objective, erase, crossed=crossed) for crossed in (False, True))
+    point = first.random_point(np.random.default_rng(4))
+    point["x"] = np.random.default_rng(5).normal(size=(3, 2))
+    x = point.pop("x")
+    before = first.evaluate(x=x[:2], **point)
+    reached = {name.replace("final", "boundary"): w for name, w in before.items() if name != "outputs"}
+    after = second.evaluate(x=x[2:], **point, **reached)
+    config = HopeConfig(objective=objective, erase=erase, memory_chunk_size=2, projection_chunk_size=2)
+    outputs, state = self_modifying_titans(x, x, x, point, config)
+    want = np.vstack([before["outputs"], after["outputs"]])
+    np.testing.assert_allclose(outputs, want, rtol=0, atol=1e-12)
+    for name, weight in state.weights.items():
+        np.testing.assert_allclose(weight, after[f"final_{name}"], rtol=0, atol=1e-12)
+        assert np.abs(weight - before[f"final_{name}"]).max() > 1e-4  # the third token has written
+    other = second.evaluate(x=x[2:], **point, **{n: point[n.removeprefix("boundary_")] for n in reached})
+    assert np.abs(other["outputs"] - after["outputs"]).max() > 1e-4  # it was read at the boundary
+
+
 @pytest.mark.parametrize(
     ("objective", "erase"),
     [

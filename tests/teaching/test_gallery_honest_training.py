@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from hope_ref.experiments import fitting
+from hope_ref.experiments.findings import findings
 from hope_ref.teaching.gallery import honest_training as gallery
 
 
@@ -17,6 +18,7 @@ def test_luck_counts_what_it_says() -> None:
         assert sided == (row.min() > 0 or row.max() < 0)
         assert clear == (sided and abs(row.mean()) > 2 * row.std(ddof=1))
     assert (data.one_sided.sum(), data.clear.sum()) == (7, 3)  # as the words of the figure say
+    assert not any(findings(dict(enumerate(data.differences.tolist()))).values())  # and as the notebook says
 
 
 def test_in_many_comparisons_a_quarter_agrees() -> None:

@@ -24,8 +24,9 @@ from torch import Tensor
 
 from hope_ref.common.validation import one_of
 from hope_ref.config import HopeConfig
+from hope_ref.parallel import compiling
 
-BACKENDS = ("torch", "triton", "auto")
+BACKENDS = ("torch", "triton", "compiled", "auto")
 DTYPES = (torch.float32, torch.bfloat16)
 LARGEST_INPUT = 128  # a row of a state stays in registers, whole
 _said: set[str] = set()
@@ -70,13 +71,17 @@ def unsupported(config: HopeConfig, dtype: torch.dtype, width: int) -> str:
 
 
 def chosen(backend: str, like: Tensor, without: str = "") -> str:
-    """ "torch" or "triton". "auto" takes the kernels on a GPU that has them, and says once, on stderr, what it took.
+    """ "torch", "triton" or "compiled". "auto" takes the kernels on a GPU that has them, and says once, on stderr, what it took.
 
     ``without`` says what the kernels lack for this call, if anything.
     Raises: ValueError if backend is no known word, or "triton" without what it needs; RuntimeError, with the reason, if it is "triton" and cannot run.
     """
     one_of("backend", backend, BACKENDS)
     if backend == "torch":
+        return backend
+    if backend == "compiled":
+        if reason := compiling.missing(like.device.type):
+            raise RuntimeError(f"backend must be 'torch' or 'auto' here, got 'compiled': {reason}")
         return backend
     why = missing(like.device.type)
     if backend == "triton":

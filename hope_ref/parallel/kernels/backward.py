@@ -24,6 +24,7 @@ import triton
 import triton.language as tl
 
 from hope_ref.parallel.kernels.tiles import (
+    VARYING,
     chunk_decays,
     last_row,
     loaded,
@@ -34,11 +35,11 @@ from hope_ref.parallel.kernels.tiles import (
 )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def backward(
     q, phi, eta, alpha, grad_outputs, grad_end, grad_boundaries, grad_wanted, grad_start,
-    length, d_in, d_out, chunks,
-    CHUNK: tl.constexpr, TILE: tl.constexpr, LEVELS: tl.constexpr, IN: tl.constexpr, OUT: tl.constexpr,
+    length, d_in, d_out, chunks, chunk_size,
+    TILE: tl.constexpr, LEVELS: tl.constexpr, IN: tl.constexpr, OUT: tl.constexpr,
     BLOCK: tl.constexpr, ERASE: tl.constexpr, READ: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     r"""One program: as in `forward`, OUT rows of the gradient by the state. Grid (memories of all, d_out / OUT).
@@ -53,8 +54,8 @@ def backward(
     grad_state = loaded(grad_end + which * d_out * d_in, o, in_o, i, d_in)  # (OUT, IN)
     for back in range(0, chunks):
         chunk = chunks - 1 - back
-        there = (t < CHUNK) & (chunk * CHUNK + t < length)
-        token = which * length + chunk * CHUNK + t
+        there = (t < chunk_size) & (chunk * chunk_size + t < length)
+        token = which * length + chunk * chunk_size + t
         stored(grad_state, grad_boundaries + (which * chunks + chunk) * d_out * d_in, o, in_o, i, d_in)
         phi_c = loaded(phi, token, there, i, d_in)
         log_alpha = tl.log(retained(alpha, token, there))

@@ -1,7 +1,7 @@
 """Machine code for GPUs that are not here: registers, spills and shared memory of every kernel. [D]
 
 ``python -m hope_ref kernels`` prints the table. The compiler and the assembler come with Triton; no GPU is needed. What
-it shows: that the kernels compile for sm_80 (A100) and sm_90 (H100) and fit there. What it does not: that they are fast.
+it shows: that the kernels compile for sm_80 (A100) and sm_90 (H100, H200) and fit there. What it does not: that they are fast.
 `hope_ref.parallel.kernels.estimate` adds what they multiply and move, beside the rooflines.
 """
 
@@ -18,6 +18,7 @@ from hope_ref.common.progress import progress, say
 from hope_ref.parallel.kernels import interpreted
 from hope_ref.parallel.kernels.configurations import Configuration, configurations
 
+NUMBERS = ("length", "d_in", "d_out", "chunks", "chunk_size")  # arguments that are integers
 SHARED = {80: 163 * 1024, 90: 227 * 1024}  # bytes that one program may have
 
 
@@ -50,14 +51,14 @@ def report(configuration: Configuration) -> Report:
     sizes = tiles(c.chunk, c.d_in, getattr(torch, c.dtype))
     kernel = {"forward": forward, "backward": backward, "gradients": gradients}[c.kernel]
     known: dict[str, Any] = {**sizes._asdict(), "ERASE": c.erase, "READ": c.read, "KEEP": True}
-    constants = {name: known[name] for name in kernel.arg_names if name in known}
+    constants = {name: known[name] for name in kernel.arg_names if name in known and name not in NUMBERS}
     inputs = ("q", "phi", "u", "eta", "alpha", "outputs")
     given = {*inputs, *(f"grad_{name}" for name in inputs)}
     signature, attributes = {}, {}
     for place, name in enumerate(kernel.arg_names):
         if name in constants:
             signature[name] = "constexpr"
-        elif name in ("length", "d_in", "d_out", "chunks"):
+        elif name in NUMBERS:
             signature[name] = "i32"
         else:
             signature[name] = "*bf16" if c.dtype == "bfloat16" and name in given else "*fp32"

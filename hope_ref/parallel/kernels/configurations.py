@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 KERNELS = ("forward", "backward", "gradients")
-ARCHITECTURES = (80, 90)  # A100 and H100
+ARCHITECTURES = (80, 90)  # A100; H100 and H200
 SIZES = ((16, 32, 32), (16, 64, 64), (64, 128, 128))  # chunk, d_in, d_out
 HALF = ((16, 64, 64), (64, 64, 64), (64, 128, 128))
 

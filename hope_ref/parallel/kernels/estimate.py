@@ -1,4 +1,4 @@
-"""What the kernels multiply and what they move, counted and not measured, beside the rooflines of two GPUs. [D]
+"""What the kernels multiply and what they move, counted and not measured, beside the rooflines of three GPUs. [D]
 
 A GPU needs FLOPs / (FLOPs per second) for its products and bytes / (bytes per second) for its memory, and at least the
 longer of the two: the *roofline*. Where a kernel has fewer FLOPs per byte than the GPU's own ratio, the *ridge*, memory
@@ -20,8 +20,8 @@ from hope_ref.parallel.kernels.configurations import HALF, KERNELS, SIZES, Confi
 from hope_ref.parallel.kernels.launch import tiles
 
 # Peak of dense tensor core products in FLOP/s by what is multiplied (tf32 in all kernels), and of memory in bytes/s: the
-# makers' data sheets of the A100 (SXM, 80 GB) and of the H100 (SXM).
-ROOFLINES = {"A100": (156e12, 2.039e12), "H100": (494.7e12, 3.35e12)}
+# maker's data sheets of the A100 (SXM, 80 GB), the H100 (SXM) and the H200 (SXM).
+ROOFLINES = {"A100": (156e12, 2.039e12), "H100": (494.7e12, 3.35e12), "H200": (494.7e12, 4.8e12)}
 
 
 class Work(NamedTuple):
@@ -61,7 +61,7 @@ def work(configuration: Configuration) -> Work:
         multiplied += 2 * each * blocks_in * blocks_out * state + (erase + read) * blocks_out * tall
         multiplied += (1 + 2 * read) * blocks_in * tall
     products = 3 if sizes.PRECISION == "tf32x3" else 1
-    return Work(multiplied * products / sizes.CHUNK, _moved(c, sizes.CHUNK))
+    return Work(multiplied * products / sizes.chunk_size, _moved(c, sizes.chunk_size))
 
 
 def _moved(c: Configuration, chunk: int) -> float:

@@ -23,6 +23,7 @@ import triton
 import triton.language as tl
 
 from hope_ref.parallel.kernels.tiles import (
+    VARYING,
     chunk_decays,
     last_row,
     loaded,
@@ -33,11 +34,11 @@ from hope_ref.parallel.kernels.tiles import (
 )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def forward(
     q, phi, u, eta, alpha, start, outputs, end, boundaries, writes,
-    length, d_in, d_out, chunks,
-    CHUNK: tl.constexpr, TILE: tl.constexpr, LEVELS: tl.constexpr, IN: tl.constexpr, OUT: tl.constexpr,
+    length, d_in, d_out, chunks, chunk_size,
+    TILE: tl.constexpr, LEVELS: tl.constexpr, IN: tl.constexpr, OUT: tl.constexpr,
     BLOCK: tl.constexpr, ERASE: tl.constexpr, READ: tl.constexpr, KEEP: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     r"""One program: one memory of one head of one sequence, OUT rows of its state. Grid (memories of all, d_out / OUT).
@@ -53,8 +54,8 @@ def forward(
     in_o = o < d_out
     state = loaded(start + which * d_out * d_in, o, in_o, i, d_in)  # (OUT, IN)
     for chunk in range(0, chunks):
-        there = (t < CHUNK) & (chunk * CHUNK + t < length)
-        token = which * length + chunk * CHUNK + t
+        there = (t < chunk_size) & (chunk * chunk_size + t < length)
+        token = which * length + chunk * chunk_size + t
         if KEEP:
             stored(state, boundaries + (which * chunks + chunk) * d_out * d_in, o, in_o, i, d_in)
         phi_c = loaded(phi, token, there, i, d_in)

@@ -27,6 +27,7 @@ import triton
 import triton.language as tl
 
 from hope_ref.parallel.kernels.tiles import (
+    VARYING,
     chunk_decays,
     last_row,
     loaded,
@@ -37,13 +38,12 @@ from hope_ref.parallel.kernels.tiles import (
 )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def gradients(
     q, phi, u, eta, alpha, boundaries, writes, grad_boundaries, grad_wanted, grad_outputs,
     grad_q, grad_phi, grad_u, grad_eta, grad_alpha,
-    length, d_in, d_out, chunks,
-    CHUNK: tl.constexpr, TILE: tl.constexpr, BLOCK: tl.constexpr,
-    ERASE: tl.constexpr, READ: tl.constexpr, PRECISION: tl.constexpr,
+    length, d_in, d_out, chunks, chunk_size,
+    TILE: tl.constexpr, BLOCK: tl.constexpr, ERASE: tl.constexpr, READ: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     r"""One program: one chunk of one memory of one head of one sequence, all rows of its state. Grid (all chunks of all).
 
@@ -55,8 +55,8 @@ def gradients(
     grad_end = grad_boundaries + place * d_out * d_in
     t = tl.arange(0, TILE)
     row, column = t[:, None], t[None, :]
-    there = (t < CHUNK) & (chunk * CHUNK + t < length)
-    token = which * length + chunk * CHUNK + t
+    there = (t < chunk_size) & (chunk * chunk_size + t < length)
+    token = which * length + chunk * chunk_size + t
     eta_c = tl.load(eta + token, mask=there, other=0.0).to(tl.float32)
     least = retained(alpha, token, there)
     log_alpha = tl.log(least)

@@ -26,9 +26,9 @@ READS = ("post", "pre", "none")
 
 
 class Tiles(NamedTuple):
-    """The constants of a launch: every set of them is a kernel of its own."""
+    """The constants of a launch: every set of them, but for the first, is a kernel of its own."""
 
-    CHUNK: int  # tokens at once
+    chunk_size: int  # tokens at once
     TILE: int  # their place: a power of two, at least 16
     LEVELS: int  # doublings of `unit_lower_inverse`
     IN: int  # the place of d_in
@@ -48,11 +48,8 @@ def tiles(chunk_size: int, d_in: int, dtype: torch.dtype) -> Tiles:
     if why := too_wide(d_in, dtype):
         raise ValueError(why)
     tokens = min(chunk_size, TOKENS[dtype])
-    levels = (tokens - 1).bit_length()
-    width = power_of_two(d_in)
-    return Tiles(
-        tokens, power_of_two(tokens), levels, width, ROWS, min(width, BLOCK), PRECISION[dtype], WARPS
-    )
+    tile, width = power_of_two(tokens), power_of_two(d_in)
+    return Tiles(tokens, tile, tile.bit_length() - 1, width, ROWS, min(width, BLOCK), PRECISION[dtype], WARPS)
 
 
 class _Recurrence(torch.autograd.Function):
@@ -66,7 +63,7 @@ class _Recurrence(torch.autograd.Function):
         n, length, d_in = phi.shape
         d_out = u.shape[-1]
         sizes = tiles(min(chunk_size, length), d_in, phi.dtype)
-        count = -(-length // sizes.CHUNK)
+        count = -(-length // sizes.chunk_size)
         keep = any(ctx.needs_input_grad)
         how = {
             "ERASE": erase,
@@ -109,7 +106,7 @@ class _Recurrence(torch.autograd.Function):
             )  # fmt: skip
             gradients[(n * count,)](
                 asked, phi, u, eta, alpha, boundaries, writes, grad_boundaries, by_wanted, grad_outputs,
-                by_q, by_phi, by_u, by_eta, by_alpha, *shape, sizes.CHUNK, sizes.TILE, sizes.BLOCK, **how,
+                by_q, by_phi, by_u, by_eta, by_alpha, *shape, sizes.chunk_size, sizes.TILE, sizes.BLOCK, **how,
             )  # fmt: skip
         of_q = None if q is None or how["READ"] == "none" else by_q
         return of_q, by_phi, by_u, by_eta, by_alpha, by_state, None, None, None

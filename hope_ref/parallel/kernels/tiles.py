@@ -10,6 +10,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+# What changes from call to call while a model runs. A kernel made for one such number serves all others: no compiling midway.
+VARYING = ["length", "chunks", "chunk_size"]
+
 
 @triton.jit
 def loaded(matrix, rows, in_rows, columns, width):
@@ -115,7 +118,7 @@ def through_sums(grad, grad_start, TILE: tl.constexpr, SKIP: tl.constexpr, PRECI
 
 @triton.jit
 def unit_lower_inverse(system, TILE: tl.constexpr, LEVELS: tl.constexpr, PRECISION: tl.constexpr):
-    r"""(I + L)⁻¹ for L the part of ``system`` below the diagonal, by blocks that double: LEVELS = log2 of the chunk.
+    r"""(I + L)⁻¹ for L the part of ``system`` below the diagonal, by blocks that double: LEVELS = log2 TILE.
 
     ┌ A    ┐⁻¹   ┌ A⁻¹            ┐     Blocks of one number first: their inverse is 1. Two inverted blocks
     └ M  B ┘   = └ -B⁻¹ M A⁻¹  B⁻¹┘     become one of twice the side. With X the matrix of all inverted

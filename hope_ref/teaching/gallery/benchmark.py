@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from hope_ref.common.files import read_json
 from hope_ref.config import HopeConfig
@@ -71,8 +72,7 @@ def benchmark_data(folder: Path = RESULTS) -> tuple[Measured, ...]:
 def benchmark(records: tuple[Measured, ...] | None = None) -> Figure:
     """Bars with their range, and lines."""
     records = records or benchmark_data()
-    picture, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8), width_ratios=(1, 1.4))
-    places, labels = [], []
+    picture, (left, right) = plt.subplots(1, 2, figsize=(8.0, 3.8), width_ratios=(1, 1.4))
     for at, record in enumerate(records):
         for part, (middle, least, most) in enumerate(record.shares.values()):
             place = at + 0.38 * part
@@ -83,11 +83,11 @@ def benchmark(records: tuple[Measured, ...] | None = None) -> Figure:
                 color=(BLUE, ORANGE)[part],
                 hatch=("", "//")[part],
                 edgecolor="white",
+                label=("forward", "forward and backward")[part] if at == 0 else None,
             )
             left.plot([place, place], [100 * least, 100 * most], color="black")
-            places.append(place)
-            labels.append(f"{'forward' if part == 0 else 'with backward'}\nd = {record.width}")
-    left.set_xticks(places, labels, fontsize=7)
+    left.set_xticks([at + 0.19 for at in range(len(records))], [f"d = {record.width}" for record in records])
+    left.legend(loc="upper left", fontsize=9)
     left.set_ylim(0, 100)
     left.set_ylabel("share of the ceiling (%)")
     wide = records[-1]
@@ -110,6 +110,8 @@ def benchmark(records: tuple[Measured, ...] | None = None) -> Figure:
     )
     right.set_xscale("log", base=2)
     right.set_yscale("log")
+    right.set_yticks([20, 50, 100, 200, 400], ["20", "50", "100", "200", "400"])
+    right.yaxis.set_minor_locator(NullLocator())
     right.set_xlabel("tokens in the stream")
     right.set_ylabel("µs per token, forward")
     right.set_title(f"d = {wide.width}, one thread", fontsize=10)

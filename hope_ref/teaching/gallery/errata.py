@@ -18,7 +18,7 @@ CONSEQUENCES = {
     "the wrong way": (1, 3, 14, 15, 16, 25, 27),
     "blows up": (6, 23),
     "not the model": (7, 12, 17),
-    "another number": (2, 5, 8, 24, 28, 29, 33),
+    "another number": (2, 5, 8, 24, 28, 29, 33, 36),
 }
 STYLES = {  # colour, hatch
     "the wrong way": (VERMILION, ""),
@@ -46,6 +46,7 @@ WORDS = {
     28: "6 and 43 gradients",
     29: "the 2 of ‖·‖²",
     33: "two averages of a table",
+    36: "regression: inverse on the left",
 }
 
 
@@ -68,7 +69,7 @@ def slip_sizes_data() -> tuple[Slip, ...]:
 
 @figure(
     "slip_sizes",
-    alt="Nineteen wrong prints as bars, by relative size on a log axis from 3 to 279 percent, marked by "
+    alt="Twenty wrong prints as bars, by relative size on a log axis from 3 to 279 percent, marked by "
     "what they do. Signs that go the wrong way are large and two that blow up are in the middle; harmless "
     "ones lie anywhere from 3 to 120.",
     caption="How far off each print is at a random point, and what it does to an implementation. Size and "

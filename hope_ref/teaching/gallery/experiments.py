@@ -126,7 +126,7 @@ def results_recall(data: Records | None = None) -> Figure:
 def results_text(data: Records | None = None) -> Figure:
     """Worth by model, and by place."""
     data = found("text") if data is None else data
-    picture, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2), width_ratios=(1, 1.3))
+    picture, (left, right) = plt.subplots(1, 2, figsize=(8.6, 4.2), width_ratios=(1, 1.3))
     if not len(data):
         empty(left)
         empty(right)

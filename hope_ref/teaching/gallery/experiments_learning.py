@@ -21,7 +21,7 @@ from hope_ref.teaching.gallery.experiments import MLP_STYLE, STYLES, empty, foun
 def results_continual(data: Records | None = None) -> Figure:
     """Forgetting against what was learnt, over the grid of rates."""
     data = found("continual") if data is None else data
-    picture, panels = plt.subplots(1, 2, figsize=(10, 4.2), sharey=False)
+    picture, panels = plt.subplots(1, 2, figsize=(8.6, 4.2), sharey=False)
     for axes, source in zip(panels, ("Markov", "text"), strict=True):
         axes.set_title(source)
         axes.set_xlabel("loss on B after B (bits per symbol)")

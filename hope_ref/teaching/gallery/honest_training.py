@@ -15,7 +15,6 @@ from matplotlib.figure import Figure
 from hope_ref.common.validation import Array
 from hope_ref.config import HopeConfig
 from hope_ref.experiments import fitting
-from hope_ref.experiments.recall import is_clear
 from hope_ref.tasks import formal_languages
 from hope_ref.teaching.figures import BLACK, BLUE, GREEN, VERMILION, figure
 from hope_ref.teaching.gallery.experiments import rows
@@ -38,7 +37,7 @@ def luck_data(comparisons: int = COMPARISONS, seeds: int = SEEDS) -> Luck:
     """Normal numbers around 0: no model is better than another."""
     found = np.random.default_rng(0).normal(size=(comparisons, seeds))
     one_sided = np.abs(np.sign(found).sum(axis=1)) == seeds
-    clear = np.array([is_clear(100 * row) for row in found])  # a point or more is then never in doubt
+    clear = abs(found.mean(axis=1)) > 2 * found.std(axis=1, ddof=1)
     return Luck(found, one_sided, one_sided & clear)
 
 
@@ -168,7 +167,7 @@ def toy_data(seeds: tuple[int, ...] = (0, 1, 2), steps: int = STEPS) -> dict[str
 def toy_parity(data: Mapping[str, Sequence[Run]] | None = None) -> Figure:
     """Words right by model, and losses by time."""
     data = toy_data() if data is None else data
-    picture, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8), width_ratios=(1, 1.2))
+    picture, (left, right) = plt.subplots(1, 2, figsize=(8.6, 3.8), width_ratios=(1, 1.2))
     rows(left, [(name, [100 * run.words for run in runs]) for name, runs in data.items()])
     left.set_xlim(-4, 104)
     left.set_xlabel("words of 9 to 16 symbols right (%)")

@@ -75,9 +75,9 @@ def results_overview_data(
     "memories.",
 )
 def results_overview(data: tuple[Question, ...] | None = None) -> Figure:
-    """Two rows of three panels."""
+    """Three rows of two panels."""
     data = data or results_overview_data()
-    picture, axes = plt.subplots(2, 3, figsize=(9.6, 4.6), sharey=True)
+    picture, axes = plt.subplots(3, 2, figsize=(7.0, 6.4), sharey=True)
     for place, (panel, question) in enumerate(zip(axes.flat, data, strict=True)):
         for style, model in enumerate(MODELS):
             color, _, marker = STYLES[style]
