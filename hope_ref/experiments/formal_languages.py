@@ -340,7 +340,7 @@ def _on_delta(records: Records) -> str:
     if max(below) < 65 and min(above) > 85:
         return (
             "That the delta rule fails on parity is a statement about β < 1, where the eigenvalue 1 − β is positive, "
-            f"and not about the delta rule: {numbers}."
+            f"and not about the delta rule (the theorem is in hope_ref/symbolic/state_tracking.py): {numbers}."
         )
     return f"Whether the delta rule fails on parity for its β < 1, where the eigenvalue 1 − β is positive, stays open: {numbers}."
 

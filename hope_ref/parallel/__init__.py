@@ -21,6 +21,7 @@ from hope_ref.parallel import (
     newton_schulz,
     self_modifying_titans,
     shared_gain,
+    state_tracking,
     states,
     titans,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "newton_schulz",
     "self_modifying_titans",
     "shared_gain",
+    "state_tracking",
     "states",
     "titans",
 ]

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from hope_ref.symbolic import (
+    chunk_equivalence,
     chunks,
     continuum_memory,
     counts,
@@ -21,6 +22,7 @@ from hope_ref.symbolic import (
     online_learning,
     self_modifying_titans,
     shared_gain,
+    state_tracking,
     tables,
     titans,
 )
@@ -28,6 +30,7 @@ from hope_ref.symbolic.identity import Identity
 
 __all__ = [
     "CONCEPTS",
+    "chunk_equivalence",
     "chunks",
     "continuum_memory",
     "counts",
@@ -46,6 +49,7 @@ __all__ = [
     "online_learning",
     "self_modifying_titans",
     "shared_gain",
+    "state_tracking",
     "tables",
     "titans",
 ]
@@ -61,10 +65,12 @@ CONCEPTS = (
     expressive_optimisers,
     titans,
     chunks,
+    chunk_equivalence,
     continuum_memory,
     m3,
     self_modifying_titans,
     shared_gain,
+    state_tracking,
     counts,
     tables,
     kernels,

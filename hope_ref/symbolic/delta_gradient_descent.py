@@ -74,7 +74,8 @@ def _stationarity() -> Sides:
 
 
 def _stationarity_printed() -> Sides:
-    printed = 2 * (A * X - U) * X.T + 2 * ETA * (A - W)
+    """Half of what is printed: an equation set to zero may be doubled."""
+    printed = (A * X - U) * X.T + ETA * (A - W)
     return Sides(_stationarity().derived, printed.reshape(6, 1))
 
 
@@ -146,7 +147,7 @@ def _beta_is_alpha_printed() -> Sides:
 
 
 def _conference_step_printed() -> Sides:
-    return Sides(_solved(), _form(sp.Integer(1), ETA))
+    return Sides(_explicit_step().derived, _form(sp.Integer(1), ETA))
 
 
 def _explicit_step() -> Sides:
@@ -215,13 +216,14 @@ _CORRECT_INVERSE = (
     r"W_{t+1} = W_t (I - \alpha_t x_t x_t^\top) - \alpha_t \nabla_y \mathcal{L}\, x_t^\top, "
     r"\quad \alpha_t = \frac{1}{\lambda^2 + \eta}"
 )
+_EXPLICIT = r"W_{t+1} = W_t (I - \eta x_t x_t^\top) - \eta \nabla_y \mathcal{L}\, x_t^\top"
 _CONFERENCE = r"W_{t+1} = W_t (I - x_t x_t^\top) - \eta \nabla_y \mathcal{L}\, x_t^\top"
 
 IDENTITIES = (
     Identity(
         "delta_gradient_descent.stationarity",
         "S 18, P 112",
-        "The gradient of the printed objective has no 2, and divides by η, a learning rate, where the print multiplies.",
+        "The gradient of the printed objective divides by η, a learning rate, where the print multiplies; the 2 on both terms is harmless.",
         r"2 (W_{t+1} x_t - u_t) x_t^\top + 2 \eta_t (W_{t+1} - W_t) = 0",
         r"(W_{t+1} x_t - u_t) x_t^\top + \tfrac{1}{\eta_t} (W_{t+1} - W_t) = 0",
         _stationarity,
@@ -293,20 +295,20 @@ IDENTITIES = (
     Identity(
         "delta_gradient_descent.conference_step",
         "P20 28-29",
-        "The short version's decay has no step size: it minimises the proximal objective for no η.",
+        "The short version's decay has no step size, where one gradient step on its regression puts η.",
         _CONFERENCE,
-        _CORRECT_STEP,
-        _step,
+        _EXPLICIT,
+        _explicit_step,
         _conference_step_printed,
-        sizes="d_out = 1, d_in = 3; every size",
-        alias_of="delta_gradient_descent.step",
+        sizes="d_out = 2, d_in = 3; every size",
+        alias_of="delta_gradient_descent.explicit_step",
     ),
     Identity(
         "delta_gradient_descent.explicit_step",
         "P20 27-29",
         "One gradient step on the regression loss has η on the decay too: the short version's form is not that either.",
         None,
-        r"W_{t+1} = W_t (I - \eta x_t x_t^\top) - \eta \nabla_y \mathcal{L}\, x_t^\top",
+        _EXPLICIT,
         _explicit_step,
         sizes="d_out = 2, d_in = 3; every size",
     ),

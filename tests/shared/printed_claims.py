@@ -27,6 +27,7 @@ FILES = {
     "test_printed_momentum.py": ("momentum", "m3", "continuum_memory"),
     "test_printed_claims.py": ("self_modifying_titans", "counts", "tables"),
     "test_printed_shared_gain.py": ("shared_gain",),
+    "test_printed_state_tracking.py": ("state_tracking", "chunk_equivalence"),
     "test_printed_online_learning.py": ("online_learning",),
     "test_printed_expressive.py": ("expressive_optimisers",),
 }
@@ -36,6 +37,7 @@ CLAIM_FILES = {
         *FILES["test_printed_memories.py"],
         *FILES["test_printed_claims.py"],
         *FILES["test_printed_shared_gain.py"],
+        *FILES["test_printed_state_tracking.py"],
     ),
     "test_claims_about_optimisers.py": (
         *FILES["test_printed_gradients.py"],

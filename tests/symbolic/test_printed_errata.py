@@ -21,6 +21,7 @@ NO_FORMULA = {
     7: "its 0 is that of the claim of continuum_memory.otherwise, which has a check",
     11: "counts levels and cites equations",
     20: "cites equations",
+    30: "cites a notebook",
     32: "cites figures",
 }
 SLOPE = r"\nabla_y \mathcal{L}"
@@ -105,8 +106,11 @@ def row_5(rng: Rng, text: str, where: str, step: str) -> None:
 
 
 @reading(6)
-def row_6(rng: Rng, text: str, wiped: str, beyond: str) -> None:
-    """The printed step without a gradient, repeated along one input."""
+def row_6(rng: Rng, text: str, wiped: str, beyond: str, fair: str) -> None:
+    """The printed step without a gradient, repeated along one input; and one gradient step on the regression."""
+    p = layer(rng)
+    slope = latex.gradient(lambda w: squares(w @ p["x"] - p["u"]) / 2, p["W"])
+    same(latex.evaluate(fair, p), p["W"] - p[r"\eta"] * slope)
     ((_, length),) = latex.chains(wiped)
     bound = re.fullmatch(r"\\\|x\\\|\^2 > (\d)", beyond)
     assert bound is not None
@@ -229,12 +233,15 @@ def row_23(rng: Rng, text: str, objective: str, step: str) -> None:
 
 
 @reading(24)
-def row_24(rng: Rng, text: str, slope: str, where: str, absent: str) -> None:
+def row_24(rng: Rng, text: str, slope: str, where: str, absent: str, at_the_start: str) -> None:
     o, g = rng.normal(size=(3, 2)), rng.normal(size=(3, 2))
     gradient = latex.gradient(lambda x: squares(x.T @ x - np.eye(2)), o)
     same(gradient, latex.evaluate(slope, {"O": o}))
     ((_, rate_of_cubic),) = latex.chains(where)
     same(o - latex.evaluate(rate_of_cubic, {}) * gradient, 1.5 * o - 0.5 * o @ o.T @ o)
+    ((_, rate_at_the_start),) = latex.chains(at_the_start)
+    first = {"O": o, "g": o, "I": np.eye(2), r"\zeta": latex.evaluate(rate_at_the_start, {})}
+    same(latex.evaluate(printed(24)[0], first), 1.5 * o - 0.5 * o @ o.T @ o)
     assert absent in printed(24)[0].replace("O - g", "(O - g)")
     assert latex.evaluate(absent, {"O": o, "g": g}).shape == o.shape
 

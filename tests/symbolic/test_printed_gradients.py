@@ -126,7 +126,6 @@ def proximal(rng: Rng, inverse: bool = False) -> Iterator[Env]:
 
 @BINDINGS.simulation(
     "delta_gradient_descent.stationarity",
-    "delta_gradient_descent.conference_step",
     "delta_gradient_descent.residual_shrinks",
 )
 def proximal_loop(rng: Rng) -> Iterator[Any]:
@@ -190,7 +189,7 @@ def two_names(rng: Rng) -> Iterator[Any]:
         yield env | {r"\alpha_t": alpha, r"\beta_t": beta}
 
 
-@BINDINGS.simulation("delta_gradient_descent.explicit_step")
+@BINDINGS.simulation("delta_gradient_descent.explicit_step", "delta_gradient_descent.conference_step")
 def explicit_step(rng: Rng) -> Iterator[Any]:
     for env in proximal(rng):
         slope = latex.gradient(lambda w, env=env: squares(w @ env["x"] - env["u"]) / 2, env["W_t"])

@@ -47,7 +47,7 @@ def by_products(q: Any, phi: Any, u: Any, eta: Any, alpha: Any, S: Any) -> Any:
 def with_torch(q: Any, phi: Any, u: Any, eta: Any, alpha: Any, S: Any) -> Any:
     torch = pytest.importorskip("torch")
     q, phi, u, eta, alpha, S = (torch.tensor(np.asarray(x)) for x in (q, phi, u, eta, alpha, S))
-    logs = torch.cumsum(torch.log(alpha), 0)
+    logs = torch.cumsum(torch.log(alpha.clamp(min=1e-30)), 0)
     later = torch.ones(len(logs), len(logs)).tril().bool()
     decay = torch.exp(torch.where(later, logs[:, None] - logs, -torch.inf))
     system = torch.eye(len(phi)) + eta[:, None] * decay.tril(-1) * (phi @ phi.T)
@@ -58,7 +58,7 @@ def with_torch(q: Any, phi: Any, u: Any, eta: Any, alpha: Any, S: Any) -> Any:
 def by_the_other_rule(q: Any, phi: Any, u: Any, eta: Any, alpha: Any, S: Any) -> Any:
     """The notebook's rule with the rows of α and the memory shifted by one token: decay first, then measure."""
     ones = np.ones_like(alpha)
-    logs = np.append(0.0, np.cumsum(np.log(alpha)))
+    logs = np.append(0.0, np.cumsum(np.log(np.maximum(alpha, 1e-30))))
     table = np.exp(np.where(np.tri(len(logs), dtype=bool), logs[:, None] - logs, -np.inf))[1:]
     system = np.eye(len(phi)) + np.outer(eta, ones) * np.tril(table[:, 1:], -1) * (phi @ phi.T)
     w = np.linalg.solve(system, eta[:, None] * (u - table[:, :1] * (phi @ S.T)))
@@ -101,6 +101,25 @@ def test_a_system_that_is_solved_row_by_row_is_a_loop() -> None:
         return kept * (q @ S.T) + (decay * (q @ phi.T)) @ w
 
     with pytest.raises(WrongAnswer, match="there is a loop over tokens"):
+        attempt("07.1", answer)
+
+
+def plain_logarithms(*given: Any) -> Any:
+    logs = np.cumsum(np.log(given[4]))
+    later = np.tri(len(logs), dtype=bool)
+    return e07._by_decay(np.exp(np.where(later, logs[:, None] - logs, -np.inf)), *given)
+
+
+@pytest.mark.parametrize("answer", [e07._divides, plain_logarithms])
+def test_only_a_retention_of_zero_tells_a_division_by_it(answer: Callable[..., Any]) -> None:
+    """Right for every other retention; there the loop gives numbers and the division none."""
+    for given in (e07._chunk(), e07._chunk(7, 1.0), e07._chunk(128, 1e-3)):
+        np.testing.assert_allclose(answer(*given), e07._gated_loop(*given), atol=1e-12)
+    given = e07._chunk(3, [0.5, 0.0, 0.5])
+    assert np.isfinite(e07._gated_loop(*given)).all()
+    with np.errstate(all="ignore"):
+        assert np.isnan(answer(*given)).any()
+    with pytest.raises(WrongAnswer, match=r"α = 0 at one token: .*α_t = 0 is a retention, too"):
         attempt("07.1", answer)
 
 

@@ -41,7 +41,7 @@ def _steps(function: Any, given: Chunk) -> int:
     return tally[0]
 
 
-def _chunk(count: int = 5, alpha: float | None = None) -> Chunk:
+def _chunk(count: int = 5, alpha: Any = None) -> Chunk:
     rng = np.random.default_rng(701)
     q, phi, u = rng.normal(size=(count, 3)), rng.normal(size=(count, 3)), rng.normal(size=(count, 2))
     eta, kept = rng.uniform(0.2, 0.5, size=count), rng.uniform(0.5, 0.9, size=count)
@@ -114,11 +114,13 @@ def check_gated(function: Any) -> None:
         "γ_t itself is too small for a float there, so that a quotient of two γ is 0/0. "
         "Subtract logarithms, and mask before exp (section 5)."
     )
+    zero = "α_t = 0 is a retention, too: 0/0 and log 0 - log 0 are NaN; `decays` takes log max(α, 1e-30)."
     for what, given, hint in (
         ("y", _chunk(), ""),
         ("a single token: y", _chunk(1), ""),
         ("α = 1: y", _chunk(7, 1.0), ""),
         ("α = 1e-3 in a chunk of 128: y", _chunk(128, 1e-3), underflow),
+        ("α = 0 at one token: y", _chunk(4, [0.7, 0.0, 0.6, 0.8]), zero),
     ):
         own = tuple(np.array(a) for a in given)
         likely = {} if hint else {said: _solved(*given, slip=slip) for slip, said in _GATED.items()}
@@ -163,6 +165,12 @@ def _gated_chunk(q: Array, phi: Array, u: Array, eta: Array, alpha: Array, state
 def _not_a_number_to_zero(*given: Array) -> Array:
     gamma = np.cumprod(given[4])
     return _by_decay(np.tril(np.nan_to_num(gamma[:, None] / gamma)), *given)
+
+
+def _divides(*given: Array) -> Array:
+    """Divides by α alone, D_{t,s} being a product down a column, so that nothing underflows."""
+    whole = np.cumprod(np.where(np.tri(len(given[4]), dtype=bool), given[4][:, None], 1.0), axis=0)
+    return _by_decay(np.tril(whole / given[4]), *given)
 
 
 def _masks_late(*given: Array) -> Array:
@@ -552,6 +560,7 @@ EXERCISES = (
             (_solved, "a quotient of two γ is 0/0"),
             (_not_a_number_to_zero, "a quotient of two γ is 0/0"),
             (_masks_late, "mask before exp"),
+            (_divides, "α_t = 0 is a retention, too"),
             (_gated_loop, "there is a loop over tokens"),
             (lambda *given: (_gated_chunk(*given), given[2].fill(0))[0], "you changed u in place"),
             (lambda *given: _gated_chunk(*given).T, "transposed shape"),

@@ -70,8 +70,8 @@ def slip_sizes_data() -> tuple[Slip, ...]:
 @figure(
     "slip_sizes",
     alt="Twenty wrong prints as bars, by relative size on a log axis from 3 to 279 percent, marked by "
-    "what they do. Signs that go the wrong way are large and two that blow up are in the middle; harmless "
-    "ones lie anywhere from 3 to 120.",
+    "what they do. Signs that go the wrong way are large; of the two that blow up one is 9, one 41 percent; "
+    "harmless ones lie anywhere from 3 to 120.",
     caption="How far off each print is at a random point, and what it does to an implementation. Size and "
     "harm have little to do with each other.",
 )
