@@ -7,7 +7,7 @@ from typing import Any
 
 import sympy as sp
 
-from hope_ref.symbolic.algebra import matrix, minimiser, positive, real, squared_norm
+from hope_ref.symbolic.algebra import inner, matrix, minimiser, positive, real, squared_norm
 from hope_ref.symbolic.identity import Identity, Sides
 from hope_ref.symbolic.newton_schulz import COEFFICIENTS, polynomial_step
 from hope_ref.symbolic.statement import Statement
@@ -150,6 +150,27 @@ def _printed_printed() -> Sides:
     return Sides(_slow_memory(), -BETA2 * (g[0] + g[1]) - BETA2 * (g[1] + g[2] + g[3]))
 
 
+def _slow_sum() -> sp.Matrix:
+    """[P Alg. 1] as its objective: each window pulls the memory along with its sum, at the price of the way, from m2 = 0."""
+    g, m = [matrix(f"g{i}", 1, 2) for i in range(1, 5)], sp.zeros(1, 2)
+    for window in (g[0] + g[1], g[2] + g[3]):
+        new = matrix("z", 1, 2)
+        m = minimiser(squared_norm(new - m) / (2 * BETA3) - inner(new, window), new)
+    return m
+
+
+def _adds_windows() -> Sides:
+    """Two windows of f = 2 from 0; entry by entry, and by induction over the windows, at every size and f."""
+    g = [matrix(f"g{i}", 1, 2) for i in range(1, 5)]
+    return Sides(_slow_sum(), BETA3 * sum(g, sp.zeros(1, 2)))
+
+
+def _adds_windows_printed() -> Sides:
+    """[P 75] with the same rate, there called β2: minus, and i - f … i, so that g2 stands in both windows."""
+    g = [matrix(f"g{i}", 1, 2) for i in range(1, 5)]
+    return Sides(_slow_sum(), -BETA3 * (g[0] + g[1]) - BETA3 * (g[1] + g[2] + g[3]))
+
+
 class _Loss(sp.Function):
     """An unknown loss; its slope by argument i is the unknown function L_i."""
 
@@ -263,6 +284,16 @@ IDENTITIES = (
         r"m^{(2)} \leftarrow \beta_3 m^{(2)} + (1 - \beta_3) \sum_{i=t-f+1}^{t} g_i",
         _printed,
         _printed_printed,
+        sizes="one row of 2, two windows of 2; every size, every length by induction",
+    ),
+    Identity(
+        "m3.slow_sum",
+        "P 75, P Alg. 1",
+        "The algorithm's slow memory adds every gradient once; the text subtracts, and takes in each boundary gradient twice.",
+        r"m^{(2)} \leftarrow m^{(2)} - \beta_2 \sum_{i=t-f}^{t} g_i",
+        r"m^{(2)} \leftarrow m^{(2)} + \beta_3 \sum_{i=t-f+1}^{t} g_i",
+        _adds_windows,
+        _adds_windows_printed,
         sizes="one row of 2, two windows of 2; every size, every length by induction",
     ),
     Identity(

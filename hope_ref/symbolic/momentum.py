@@ -247,6 +247,26 @@ def _adam_step_parts() -> tuple[Any, Any, Any]:
     return descent, weight, minimiser((m[0] * g - g**2) ** 2, m)[0]
 
 
+def _adam_sums() -> tuple[Any, Any, Any]:
+    """(M̃, H, P) after three gradients, one entry: [P 102] run from 0, and P = Σ g²."""
+    one, two = positive("beta_1 beta_2")
+    total = square = target = sp.Integer(0)
+    for g in real("g_1:4"):
+        total, square, target = total + one * g, square + two * g**2, target + g**2
+    return total, square, target
+
+
+def _adam_rate() -> Sides:
+    """H = β₂ Σ g² = β₂ P, for every number of gradients, entry by entry: dividing by H divides by β₂."""
+    total, square, target = _adam_sums()
+    return Sides(ETA * total * target / square, ETA * total / sp.Symbol("beta_2", positive=True))
+
+
+def _adam_rate_printed() -> Sides:
+    total, square, target = _adam_sums()
+    return Sides(ETA * total * target / square, ETA * sp.Symbol("beta_2", positive=True) * total)
+
+
 def _adam_two_betas() -> Sides:
     """Two gradients suffice for any number: let the others be 0.
 
@@ -401,6 +421,16 @@ IDENTITIES = (
         r"[g_1^3 g_2]\left(\hat m^2 \textstyle\sum w g^2 - (\sum w g)^2 \hat V\right) \propto \beta_1 - \beta_2",
         _adam_two_betas,
         sizes="one number, 2 gradients; every size, every length by induction",
+    ),
+    Identity(
+        "momentum.adam_rate",
+        "P 102, P 104",
+        "With the sum of squares as target the accumulated squares leave their weight in the denominator of the step.",
+        r"\eta H^{-1} \tilde M P = \eta \beta_2 \tilde M",
+        r"\eta H^{-1} \tilde M P = \frac{\eta}{\beta_2} \tilde M",
+        _adam_rate,
+        _adam_rate_printed,
+        sizes="one number, 3 gradients; every size, every length by induction",
     ),
     Identity(
         "momentum.adam_sign",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Callable
 from decimal import Decimal
@@ -23,7 +24,19 @@ NO_FORMULA = {
     20: "cites equations",
     30: "cites a notebook",
     32: "cites figures",
+    60: "cites an algorithm",
+    61: "counts the rows of a public data set",
 }
+TABLE_1 = {  # S-NIAH-1, S-NIAH-2, S-NIAH-3, MK, MQ, MV; each at 4K, 8K, 16K [P Table 1]
+    "Transformer": "88.6 76.4 79.8 100 98.8 94.2 78.0 69.2 40.8 79.4 83.0 61.4 58.9 48.0 29.8 37.5 34.1 21.5",
+    "Hope-Attention": "100 100 100 100 98.4 94.4 76.8 68.8 42.4 80.2 84.8 60.8 60.4 47.8 30.6 35.2 34.4 24.8",
+    "RWKV-7": "100 100 99.6 93.8 44.8 12.6 63.8 13.2 5.8 21.4 18.8 9.6 20.4 14.8 8.6 16.2 13.4 6.8",
+    "Comba": "100 100 99.4 92.6 47.2 13.4 62.4 13.8 7.4 21.4 19.4 8.2 21.8 15.2 6.4 16.5 13.5 7.2",
+    "DLA": "96.4 71.2 44.0 79.6 42.6 28.2 18.2 8.8 4.0 27.4 20.0 11.8 26.4 22.0 6.4 25.6 12.8 9.6",
+    "Titans": "100 100 100 99.6 84.6 75.4 74.2 42.8 21.2 26.4 23.6 8.2 22.8 19.8 9.4 24.6 15.1 8.2",
+    "Hope": "100 100 100 99.2 88.4 78.2 73.2 46.2 24.8 29.4 24.8 14.8 31.7 24.8 14.2 31.4 17.2 11.4",
+}
+TABLE_6 = {"Hope": (12.24, 58.1), "w/o inner-projection q": (12.19, 57.4)}  # perplexity, accuracy [P Table 6]
 SLOPE = r"\nabla_y \mathcal{L}"
 
 
@@ -321,6 +334,95 @@ def row_35(rng: Rng, text: str, factor: str) -> None:
 
     inverse = [1 / latex.evaluate(factor.replace("1/", ""), {"V": size(scale)}) for scale in (1.0, c)]
     same(inverse[0], c * inverse[1])
+
+
+@reading(39)
+def row_39(rng: Rng, text: str, feed: str, slow: str, fast: str) -> None:
+    """Both means run for long under one gradient, the slow one on the sums of windows of f steps."""
+    g, f, beta = rng.normal(size=(2, 3)), int(rng.integers(2, 5)), rate(rng)
+    means = [np.zeros((2, 3)), np.zeros((2, 3))]
+    window = np.zeros((2, 3))
+    for step in range(1, 600 * f + 1):
+        window = window + g
+        means[0] = beta * means[0] + (1 - beta) * g
+        if step % f == 0:
+            means[1], window = beta * means[1] + (1 - beta) * window, np.zeros((2, 3))
+    env = {"g": g, "f": f}
+    same(latex.evaluate(feed, env), g)
+    order = re.search(r"the (\w+) mean tends to .* and the (\w+) one to", text)
+    assert order is not None
+    assert order.groups() == ("fast", "slow")
+    same(means[0], latex.evaluate(slow, env))
+    same(means[1], latex.evaluate(fast, env))
+
+
+@reading(40)
+def row_40(rng: Rng, text: str, score: str) -> None:
+    env = {"M": rng.normal(size=(2, 3)), "K": rng.normal(size=(3, 4)), "V": rng.normal(size=(2, 4))}
+    writes = sum(env["V"][:, [t]] * env["K"][:, [t]].T for t in range(4))
+    same(-latex.evaluate(rf"\nabla_M ({score})", env), writes)
+    with pytest.raises(latex.LatexError):
+        latex.evaluate(printed(40)[0], env)
+
+
+@reading(48)
+def row_48(rng: Rng, text: str, objective: str, slope: str) -> None:
+    env = {"M": rng.normal(size=(2, 3)), "k": column(rng, 3), "v": column(rng, 2)}
+    same(latex.evaluate(rf"\nabla_M ({objective})", env), latex.evaluate(slope, env))
+    absorbed = re.search(r"a rate absorbs the (\d)", text)
+    assert absorbed is not None
+    assert slope.startswith(absorbed[1])
+    with pytest.raises(latex.LatexError):
+        latex.evaluate(printed(48)[0], env)
+
+
+@reading(53)
+def row_53(rng: Rng, text: str, ratio: str, step: str) -> None:
+    g, eta, beta = rng.normal(size=5), rate(rng), rate(rng)
+    env = {"H": beta * (g**2).sum(), "P": (g**2).sum(), r"\tilde M": g.sum(), r"\eta": eta, r"\beta_2": beta}
+    holds(ratio, env)
+    same(latex.evaluate(step, env), eta * g.sum() * env["P"] / env["H"])
+    ((said, _),) = latex.chains(printed(53)[1])
+    holds(printed(53)[1], env)
+    assert latex.distance(latex.evaluate(printed(53)[0], env), latex.evaluate(step, env)) > 1e-3
+    assert said
+    sign = re.search(r"that of row (\d+)", text)
+    assert sign is not None
+    assert ERRATA[int(sign[1]) - 1].identity == "momentum.adam_sign"
+
+
+def cells(name: str) -> list[float]:
+    return [float(cell) for cell in TABLE_1[name].split()]
+
+
+@reading(57)
+def row_57(rng: Rng, text: str) -> None:
+    rivals = list(zip(*(cells(name) for name in ("RWKV-7", "Comba", "DLA", "Titans")), strict=True))
+    hope = cells("Hope")
+    best = [max(row) for row in rivals]
+    behind = [i for i in range(len(hope)) if hope[i] < best[i]]
+    assert [(i // 3 + 1, i % 3) for i in behind] == [(2, 0), (3, 0)]  # S-NIAH-2 and S-NIAH-3, at 4K
+    assert all(best[i] == cells("Titans")[i] for i in behind)
+    won, tied = (sum(map(compare, hope, best)) for compare in (operator.gt, operator.eq))
+    assert re.findall(r"(?<![-\d])\d+(?!K|\d)", text) == [str(n) for n in (len(behind), len(hope), won, tied)]
+
+
+@reading(58)
+def row_58(rng: Rng, text: str) -> None:
+    pairs = list(zip(cells("Hope-Attention"), cells("Transformer"), strict=True))
+    ahead, equal, behind = (
+        sum(compare(*pair) for pair in pairs) for compare in (operator.gt, operator.eq, operator.lt)
+    )
+    assert [int(n) for n in re.findall(r"\d+", text)] == [ahead, len(pairs), equal, behind]
+
+
+@reading(59)
+def row_59(rng: Rng, text: str) -> None:
+    whole, without = TABLE_6.values()
+    assert [float(n) for n in re.findall(r"\d+\.\d+", text)] == [whole[0], without[0], whole[1], without[1]]
+    assert without[0] < whole[0]
+    assert without[1] < whole[1]
+    assert re.findall(r"from .*? to", text)
 
 
 def test_no_reading_with_a_formula_is_left_out() -> None:

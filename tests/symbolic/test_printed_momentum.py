@@ -261,6 +261,17 @@ def adam_sign(rng: Rng) -> Iterator[Any]:
     }
 
 
+@BINDINGS.simulation("momentum.adam_rate")
+def adam_rate(rng: Rng) -> Iterator[Any]:
+    """Both sums by a loop from 0, entry by entry; P is the plain sum of squares."""
+    eta, beta1, beta2 = rate(rng), rate(rng), rate(rng)
+    total = weighed = target = 0.0
+    for _ in range(LENGTH):
+        g = rng.normal()
+        total, weighed, target = total + beta1 * g, weighed + beta2 * g * g, target + g * g
+        yield {r"\tilde M": total, "H": weighed, "P": target, r"\eta": eta, r"\beta_2": beta2}
+
+
 # --- M3 --------------------------------------------------------------------------------------------------------------
 
 
@@ -380,6 +391,23 @@ def turning(rng: Rng) -> Iterator[Any]:
         yield {
             "m^{(1)}_n": fast, "m^{(2)}": slow, "g": g, "f": f, "n": n, r"\beta_1": beta1, r"\beta_3": beta3
         }, fast, slow  # fmt: skip
+
+
+@BINDINGS.check("m3.slow_sum")
+def slow_sum(formula: str, rng: Rng) -> None:
+    """Three windows on a clock that collects and empties into a total; one rate, under both of its names."""
+    ((before, after),) = parts(formula)
+    f, beta = 3, rate(rng)
+    g = {0: column(rng, 2)} | columns(rng, 3 * f, 2)
+    total, window = column(rng, 2), np.zeros((2, 1))
+    for t in range(1, 3 * f + 1):
+        window = window + g[t]
+        if t % f:
+            continue
+        env = {"m^{(2)}": total, "g": g, "t": t, "f": f, r"\beta_2": beta, r"\beta_3": beta}
+        same(latex.evaluate(before, env), total)
+        total, window = total + beta * window, np.zeros((2, 1))
+        same(latex.evaluate(after, env), total, after)
 
 
 @BINDINGS.check("m3.printed")

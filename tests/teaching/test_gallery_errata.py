@@ -33,6 +33,7 @@ def test_the_words_of_slip_sizes_are_the_numbers() -> None:
     assert (slips[0].row, percent[15], slips[-1].row, percent[33]) == (15, 279, 33, 3)
     assert percent[12] == 128
     assert (percent[6], percent[23]) == (9, 41)
+    assert len(slips) == 21
     signs = [percent[row] for row in gallery.CONSEQUENCES["the wrong way"]]
     assert (min(signs), max(signs)) == (36, 279)
     numbers = [percent[row] for row in gallery.CONSEQUENCES["another number"]]
